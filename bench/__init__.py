@@ -1,0 +1,1 @@
+"""Measures the operator on a control plane without nodes: ``python -m bench``."""

@@ -1,0 +1,122 @@
+"""What the operator must own, or what would run code, open files or weaken mongod: refused, with the reason."""
+
+from database_operator.api.refusals import Refusal
+
+_AUTHENTICATION = "the operator owns authentication and the members' key file"
+_SET = "the operator forms the replica set and owns its configuration"
+_NETWORK = "the operator owns addresses and ports: Services and probes rest on them"
+_TLS = "TLS comes from the Secret <name>-tls"
+_LOG = "mongod logs to the container's output, where the platform collects it"
+_FILES = "the data lives on the volume at /data/db in WiredTiger's files, and data that is there could not be read otherwise"
+_RAW = "raw storage engine text can turn off the journal or name other folders"
+_UNSAFE = "it skips a check that protects the data or opens a test-only command"
+
+# Source of the keys: mongodb.com/docs/manual/reference/configuration-options
+OWNED_PARAMETERS = (
+    Refusal("security.authorization", _AUTHENTICATION, accept=("enabled",)),
+    Refusal("security.*", _AUTHENTICATION),
+    Refusal("auth", _AUTHENTICATION, accept=("true", "")),
+    Refusal("noauth", _AUTHENTICATION),
+    Refusal("keyFile", _AUTHENTICATION),
+    Refusal("clusterAuthMode", _AUTHENTICATION),
+    Refusal("transitionToAuth", _AUTHENTICATION),
+    Refusal("port", _NETWORK, accept=("27017",)),
+    Refusal("bind_ip", _NETWORK, accept=("0.0.0.0", "*")),  # noqa: S104  a value that is dropped
+    Refusal("bind_ip_all", _NETWORK, accept=("true", "")),
+    Refusal("bindIp", _NETWORK, accept=("0.0.0.0", "*")),  # noqa: S104  a value that is dropped
+    Refusal("net.port", _NETWORK, accept=("27017",)),
+    Refusal("net.bindIp", _NETWORK, accept=("0.0.0.0", "*")),  # noqa: S104  a value that is dropped
+    Refusal("net.bindIpAll", _NETWORK, accept=("true",)),
+    Refusal("net.unixDomainSocket.*", _NETWORK),
+    Refusal("net.tls.*", _TLS),
+    Refusal("net.ssl.*", _TLS),
+    Refusal("tls*", _TLS),
+    Refusal("ssl*", _TLS),
+    Refusal("replSet", "set spec.mongodb.replicaSetName instead"),
+    Refusal("replication.replSetName", "set spec.mongodb.replicaSetName instead"),
+    Refusal("replication.replSet", "set spec.mongodb.replicaSetName instead"),
+    Refusal("replication.enableMajorityReadConcern", _SET, accept=("true",)),
+    Refusal("replication.*", _SET),
+    Refusal("sharding.*", "the operator runs replica sets, not sharded clusters"),
+    Refusal("shardsvr", "the operator runs replica sets, not sharded clusters"),
+    Refusal("configsvr", "the operator runs replica sets, not sharded clusters"),
+    Refusal("dbpath", _FILES, accept=("/data/db",)),
+    Refusal("dbPath", _FILES, accept=("/data/db",)),
+    Refusal("storage.dbPath", _FILES, accept=("/data/db",)),
+    Refusal("storageEngine", _FILES, accept=("wiredTiger",)),
+    Refusal("storage.engine", _FILES, accept=("wiredTiger",)),
+    Refusal("storage.directoryPerDB", _FILES, accept=("false",)),
+    Refusal("storage.repairPath", _FILES),
+    Refusal("storage.inMemory.*", _FILES),
+    Refusal("storage.queryableBackupMode", _FILES, accept=("false",)),
+    Refusal("storage.wiredTiger.engineConfig.directoryForIndexes", _FILES, accept=("false",)),
+    Refusal("storage.wiredTiger.engineConfig.configString", _RAW),
+    Refusal("storage.wiredTiger.collectionConfig.configString", _RAW),
+    Refusal("storage.wiredTiger.indexConfig.configString", _RAW),
+    Refusal("storage.journal.enabled", "the journal is always on", accept=("true",)),
+    Refusal("journal", "the journal is always on", accept=("true", "")),
+    Refusal("nojournal", "the journal is always on"),
+    Refusal("config", "the operator writes mongod.conf"),
+    Refusal("configExpand", "it fetches settings from URLs or runs commands"),
+    Refusal("fork", "mongod must stay the container's own process"),
+    Refusal("processManagement.*", "mongod must stay the container's own process"),
+    Refusal("logpath", _LOG),
+    Refusal("syslog", _LOG),
+    Refusal("systemLog.destination", _LOG),
+    Refusal("systemLog.path", _LOG),
+    Refusal("systemLog.logAppend", _LOG),
+    Refusal("systemLog.logRotate", _LOG),
+    Refusal("systemLog.syslogFacility", _LOG),
+    Refusal("auditLog.*", "it writes files outside the volume and exists in the Enterprise edition only"),
+    Refusal("cloud.*", "it sends data about the server to a third party"),
+    Refusal("snmp.*", "it opens a port that nothing protects"),
+    Refusal("setParameter", "name the parameter: setParameter.<name>"),
+    Refusal("setParameter.enableLocalhostAuthBypass", _AUTHENTICATION, accept=("true",)),
+    Refusal("setParameter.authenticationMechanisms", _AUTHENTICATION),
+    Refusal("setParameter.clusterAuthMode", _AUTHENTICATION),
+    Refusal("setParameter.auth*", _AUTHENTICATION),
+    Refusal("setParameter.scram*", _AUTHENTICATION),
+    Refusal("setParameter.saslauthdPath", _AUTHENTICATION),
+    Refusal("setParameter.ldap*", _AUTHENTICATION),
+    Refusal("setParameter.kmip*", _AUTHENTICATION),
+    Refusal("setParameter.oidc*", _AUTHENTICATION),
+    Refusal("setParameter.aws*", _AUTHENTICATION),
+    Refusal("setParameter.tls*", _TLS),
+    Refusal("setParameter.ssl*", _TLS),
+    Refusal("setParameter.opensslCipherConfig", _TLS),
+    Refusal("setParameter.opensslCipherSuiteConfig", _TLS),
+    Refusal("setParameter.opensslDiffieHellmanParameters", _TLS),
+    Refusal("setParameter.enableTestCommands", _UNSAFE, accept=("0", "false")),
+    Refusal("setParameter.failpoint.*", _UNSAFE),
+    Refusal("setParameter.featureFlag*", _UNSAFE),
+    Refusal("setParameter.recoverFromOplog*", _UNSAFE),
+    Refusal("setParameter.startupRecoveryForRestore", _UNSAFE),
+    Refusal("setParameter.takeUnstableCheckpointOnShutdown", _UNSAFE),
+    Refusal("setParameter.enableReconfigRollbackCommittedWritesCheck", _UNSAFE),
+    Refusal("setParameter.initialSyncSourceReadPreference", _SET),
+    Refusal("setParameter.enableElectionHandoff", _SET, accept=("1", "true")),
+    Refusal("setParameter.disableNonTTLUserWrites", _UNSAFE),
+    Refusal("setParameter.wiredTigerEngineRuntimeConfig", _RAW),
+    Refusal("setParameter.wiredTigerFileHandleCloseIdleTime", _RAW),
+    Refusal("setParameter.processUmask", _FILES),
+    Refusal("setParameter.honorSystemUmask", _FILES),
+    Refusal("setParameter.diagnosticDataCollectionDirectoryPath", _FILES),
+    Refusal("setParameter.heapProfiling*", _UNSAFE),
+)
+
+_LOADER = "it changes which code the server loads"
+OWNED_ENV = (
+    Refusal("LD_*", _LOADER),
+    Refusal("PATH", _LOADER),
+    Refusal("PYTHON*", _LOADER),
+    Refusal("PYINSTALLER_*", _LOADER),
+    Refusal("_MEIPASS*", _LOADER),
+    Refusal("_PYI_*", _LOADER),
+    Refusal("MONGO_INITDB_ROOT_USERNAME", "set spec.mongodb.username instead"),
+    Refusal("MONGO_INITDB_ROOT_PASSWORD*", "set spec.mongodb.passwordSecret instead"),
+    Refusal("MONGO_INITDB_DATABASE", "set spec.mongodb.database instead"),
+    Refusal("MONGO_INITDB_*", "the operator makes the first user itself"),
+    Refusal("MEMBER_HOST", "the operator names the members"),
+    Refusal("TMPDIR", "temporary files belong in /tmp"),
+    Refusal("SSL_CERT_*", _TLS),
+)

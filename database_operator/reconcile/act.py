@@ -1,0 +1,89 @@
+"""Carry out one Action. What it rests on is read again live; every one of them may be repeated."""
+
+import asyncio
+
+from database_operator.api.database import Resolved
+from database_operator.build import constants as c
+from database_operator.build import names
+from database_operator.engines.base import Action, Command, Label, Member, Observation, Restart, Switchover, Wait
+from database_operator.kube import resources as r
+from database_operator.kube.errors import NotFound
+from database_operator.kube.objects import Key, Object
+from database_operator.reconcile.apply import delete_guarded
+from database_operator.reconcile.connections.base import Target, Unreachable, connection
+from database_operator.reconcile.context import Context, Pass
+
+COMMAND_SECONDS = 2.0
+
+
+def target(at: Pass, members: tuple[Member, ...]) -> Target:
+    """How to reach the members of this Database, logins included."""
+    ctx, memory, database = at.ctx, at.memory, at.database
+    internal = memory.secrets.get(names.internal(database.name))
+    credentials = memory.secrets.get(names.credentials(database.name))
+    return Target(
+        database=database,
+        platform=ctx.platform,
+        session=ctx.session,
+        members=members,
+        credentials=credentials.values if credentials else {},
+        internal=internal.values if internal else {},
+    )
+
+
+async def act(at: Pass, seen: Observation, action: Action) -> None:
+    """Raises Unreachable where the engine did not take it; the next pass decides anew from what is then seen."""
+    ctx, database, engine = at.ctx, at.database, at.engine
+    match action:
+        case Wait():
+            return
+        case Restart(pod=pod, why=why):
+            if await restart(ctx, database.namespace, seen, pod):
+                ctx.events.normal(database, "MemberRestarted", f"restarting {pod}: {why or 'its inputs have changed'}")
+        case Label(pod=pod, role=role, shard=shard):
+            await label(ctx, database, pod, role, shard)
+        case Switchover(to=to, why=why):
+            move = connection(engine.provider).switchover
+            if move is None:
+                raise Unreachable(f"{engine.title} has no planned switchover")
+            _ask_again(at)
+            async with asyncio.timeout(engine.default_command_seconds):
+                await move(target(at, seen.members), to)
+            ctx.events.normal(database, "Switchover", f"asked {engine.title} to make {to} the primary{': ' + why if why else ''}")
+        case Command():
+            run = connection(engine.provider).command
+            if run is None:
+                raise Unreachable(f"{engine.title} takes no command {action.name}")
+            _ask_again(at)
+            async with asyncio.timeout(engine.default_command_seconds):
+                await run(target(at, seen.members), action)
+
+
+def _ask_again(at: Pass) -> None:
+    """What came of it shows in no pod: have the members asked often for a while."""
+    at.ctx.probes.event(Key(at.database.namespace, at.database.name))
+
+
+async def restart(ctx: Context, namespace: str, seen: Observation, pod: str) -> bool:
+    """Delete a pod for its workload to make anew, if it is still the one that was looked at."""
+    member = next((member for member in seen.members if member.pod == pod), None)
+    if member is None or member.terminating:
+        return False
+    view = ctx.stores.pods.get(namespace, pod)
+    if view is None or view.metadata.uid != member.uid:
+        return False
+    return await delete_guarded(ctx, r.POD, view.metadata, owner_uid=view.metadata.controller_uid)
+
+
+async def label(ctx: Context, database: Resolved, pod: str, role: str | None, shard: int | None) -> None:
+    """Set the role of a pod for the Services; not of one that was replaced meanwhile."""
+    try:
+        live = (await ctx.client.get(r.POD, database.namespace, pod, type=Object)).metadata
+    except NotFound:
+        return
+    wanted: dict[str, str | None] = {c.ROLE: role}
+    if shard is not None:
+        wanted[c.SHARD] = str(shard)
+    if all(live.labels.get(key) == value for key, value in wanted.items()):
+        return
+    await ctx.client.patch(r.POD, database.namespace, pod, {"metadata": {"uid": live.uid, "labels": wanted}})

@@ -1,0 +1,160 @@
+"""Children are applied by server-side apply, only when something differs, and pruned by the UID of their owner."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from database_operator.api.database import KIND, Resolved
+from database_operator.api.status import Reason
+from database_operator.build import constants as c
+from database_operator.build.manifest import Manifest, digest
+from database_operator.kube import resources as r
+from database_operator.kube.errors import Conflict, Forbidden, NotFound
+from database_operator.kube.objects import AnnotatedObject, Meta
+from database_operator.kube.resources import Resource, by_kind
+from database_operator.reconcile.context import WITH_GENERATION, Applied, Blocked, Context, Pass
+
+COMPARED = WITH_GENERATION | {r.PERSISTENT_VOLUME_CLAIM}  # claims: their spec is all but immutable, and binding rewrites them
+ABSENT = "1"  # etcd's first revision, which no object of ours can have: an apply at it creates, or is refused with 409
+FORMER_AGAIN = 2.0  # seconds until the objects of a former Database of this name are looked at again
+
+
+def marks(metadata: Meta) -> int:
+    return hash((frozenset(metadata.labels.items()), tuple(owner.uid for owner in metadata.owner_references)))
+
+
+def clean(applied: Applied, resource: Resource, seen: Meta) -> bool:
+    """The child is as the last apply left it: nobody else touched what is ours. Status writes do not count."""
+    if seen.resource_version == applied.resource_version:
+        return True
+    if seen.resource_version.isdigit() and int(seen.resource_version) < int(applied.resource_version):
+        return True  # the copy has not seen our own write yet
+    if resource not in COMPARED:
+        return False
+    return seen.generation == applied.generation and marks(seen) == applied.marks
+
+
+async def apply(at: Pass, children: Sequence[Manifest]) -> int:
+    """Apply every child that differs from what was applied last or was touched since; gives how many.
+
+    Raises Blocked (NameConflict, QuotaExceeded) and what ``kube`` raises, after all were tried: one that cannot be
+    applied does not keep the others from being repaired.
+    """
+    todo = [child for child in (_todo(at, child) for child in children) if child is not None]
+    outcomes = await asyncio.gather(*(_apply(at, child) for child in todo), return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    blocked = [error for error in errors if isinstance(error, Blocked)]
+    if errors:
+        raise (blocked or errors)[0]
+    return len(todo)
+
+
+class _Todo(Struct, frozen=True):
+    resource: Resource
+    child: Manifest
+    body: bytes
+    digest: str
+
+
+def _todo(at: Pass, child: Manifest) -> _Todo | None:
+    resource = by_kind(child["apiVersion"], child["kind"])
+    body = msgspec.json.encode(child, order="deterministic")
+    wanted = digest(msgspec.Raw(body), 32)
+    head = child["metadata"]
+    last = at.memory.applied.get((resource.kind, head["name"]))
+    seen = at.ctx.stores.store(resource).get(head["namespace"], head["name"])
+    if last is not None and last.digest == wanted and seen is not None and clean(last, resource, seen.metadata):
+        return None
+    return _Todo(resource, child, body, wanted)
+
+
+async def _apply(at: Pass, todo: _Todo) -> None:
+    ctx, memory, database = at.ctx, at.memory, at.database
+    resource, head = todo.resource, todo.child["metadata"]
+    memo = (resource.kind, head["name"])
+    seen = ctx.stores.store(resource).get(head["namespace"], head["name"])
+    first = seen is None and memo not in memory.applied
+    if seen is not None:
+        check_ours(database, resource, seen.metadata)
+    try:
+        written = await (_first(ctx, database, todo) if first else ctx.client.apply(resource, todo.child, body=todo.body))
+    except Forbidden as error:
+        if "exceeded quota" in error.message:
+            raise Blocked(Reason.QUOTA_EXCEEDED, f"{resource.kind} {head['name']}: {error.message}", after=30.0) from error
+        raise
+    memory.applied[memo] = Applied(todo.digest, written.resource_version, written.generation, marks(written))
+
+
+async def _first(ctx: Context, database: Resolved, todo: _Todo) -> Meta:
+    """Create, in one call that takes nothing over: an apply would, and a watch by our label does not show a stranger's object."""
+    head = todo.child["metadata"]
+    try:
+        return await ctx.client.apply(todo.resource, todo.child | {"metadata": head | {"resourceVersion": ABSENT}})
+    except Conflict:
+        await _look(ctx, database, todo.resource, head["name"])
+        return await ctx.client.apply(todo.resource, todo.child, body=todo.body)
+
+
+async def _look(ctx: Context, database: Resolved, resource: Resource, name: str) -> None:
+    """Raise Blocked where the object of this name is not ours."""
+    try:
+        found = await ctx.client.get(resource, database.namespace, name, type=AnnotatedObject)
+    except NotFound:
+        return
+    check_ours(database, resource, found.metadata)
+
+
+def check_ours(database: Resolved, resource: Resource, found: Meta) -> None:
+    """Raise Blocked unless the object belongs to this Database."""
+    if resource is r.PERSISTENT_VOLUME_CLAIM:
+        mine = found.labels.get(c.DATA_OF) == database.name
+        former = False
+    else:
+        mine = found.controller_uid == database.uid
+        former = any(owner.kind == KIND and owner.name == database.name and owner.controller for owner in found.owner_references)
+    if mine:
+        if found.deletion_timestamp:
+            raise Blocked(
+                Reason.CREATING, f"{resource.kind} {found.name} is being deleted; it is made anew once it is gone", after=FORMER_AGAIN
+            )
+        return
+    if former:
+        message = f"{resource.kind} {found.name} of the former Database {database.name} is still being deleted"
+        raise Blocked(Reason.CREATING, message, after=FORMER_AGAIN)
+    message = f'{resource.kind} "{found.name}" exists and is not this Database\'s: rename the Database, or remove the {resource.kind}'
+    raise Blocked(Reason.NAME_CONFLICT, message, after=30.0)
+
+
+async def prune(at: Pass, children: Sequence[Manifest]) -> None:
+    """Delete what this Database owns and no longer plans: by our controller reference, never by label; no Secrets, no claims."""
+    ctx, database = at.ctx, at.database
+    keep = {(child["kind"], child["metadata"]["name"]) for child in children}
+    for resource, informer in ctx.stores.owned():
+        for item in informer.by_owner(database.uid):
+            head: Any = item.metadata
+            if (resource.kind, head.name) in keep or head.deletion_timestamp:
+                continue
+            await delete_guarded(ctx, resource, head, owner_uid=database.uid)
+            at.memory.applied.pop((resource.kind, head.name), None)
+
+
+async def delete_guarded(ctx: Context, resource: Resource, seen: Meta, *, owner_uid: str | None, propagation: str = "Background") -> bool:
+    """The one way to delete anything: what the local copy says is read again live, and the call carries UID and version.
+
+    False where the object has gone or is no longer what was seen; the next pass looks again.
+    """
+    try:
+        live = (await ctx.client.get(resource, seen.namespace, seen.name, type=AnnotatedObject)).metadata
+    except NotFound:
+        return False
+    if live.uid != seen.uid or (owner_uid is not None and live.controller_uid != owner_uid):
+        return False
+    try:
+        return await ctx.client.delete(
+            resource, live.namespace, live.name, uid=live.uid, resource_version=live.resource_version, propagation=propagation
+        )
+    except Conflict:
+        return False

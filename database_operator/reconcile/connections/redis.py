@@ -1,0 +1,336 @@
+"""What the operator asks members and Sentinels of a Redis, and tells them: always as user ``operator``, who reads no key."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from msgspec import Struct
+
+from database_operator.api.spec import RedisMode
+from database_operator.api.status import Role
+from database_operator.build import constants as c
+from database_operator.build import names
+from database_operator.build.redisconf import MASTER_NAME, password_hash
+from database_operator.engines.base import Command, Member, Probe
+from database_operator.engines.redis.config import PORT
+from database_operator.engines.redis.live import changed
+from database_operator.reconcile.connections.base import Connection, Target, Unreachable
+
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 3.0  # both bounded again by the caller
+CATCH_UP_SECONDS = 0.7
+SWITCHOVER_SECONDS = 1.7  # of the two that a pass gives
+PAUSE_MS = 15000  # writes wait no longer than this, should nobody come back to end the pause
+BOTH_SECONDS = 180  # both passwords are taken for so long: a mounted Secret reaches its readers within two minutes
+UNTIL = "accepted-until-"  # prefix of a disabled user whose name says until when; Redis has no other place for it
+
+
+class View(Struct, frozen=True):
+    """What one Sentinel says: whom it takes for the primary, since which election."""
+
+    epoch: int
+    host: str
+    address: str
+
+    @property
+    def pod(self) -> str:
+        return self.host.partition(".")[0]
+
+
+@asynccontextmanager
+async def _client(target: Target, host: str, port: int = PORT) -> AsyncIterator[Any]:
+    """A connection as ``operator``, closed again. Raises Unreachable for whatever goes wrong inside."""
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import RedisError
+
+    client: Any = Redis(
+        host=host,
+        port=port,
+        username="operator",
+        password=target.internal.get("operator-password", ""),
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+        protocol=2,
+        driver_info=None,
+        single_connection_client=True,
+    )
+    try:
+        yield client
+    except (RedisError, OSError) as error:
+        raise Unreachable(f"Redis at {host}:{port}: {error}") from error
+    finally:
+        await client.aclose()
+
+
+def _sentinel_host(target: Target) -> str:
+    return f"{names.sentinel(target.database.name)}.{target.database.namespace}.svc.{target.platform.cluster_domain}"
+
+
+async def _sentinels(target: Target) -> list[str]:
+    """Addresses of the Sentinels, sorted; none where there are none, or DNS does not know them."""
+    mode = target.database.redis.mode
+    if mode is RedisMode.CLUSTER or (mode is RedisMode.STANDALONE and len(target.members) < 2):
+        return []
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(f"{_sentinel_host(target)}.", None)
+    except OSError:
+        return []
+    return sorted({str(entry[4][0]) for entry in found})
+
+
+async def _view(client: Any, address: str) -> View | None:
+    """In a failover GET-MASTER-ADDR-BY-NAME already names the promoted member, MASTER still the old one."""
+    now = await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
+    answer = await client.execute_command("SENTINEL", "MASTER", MASTER_NAME)
+    pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+    return View(int(pairs["config-epoch"]), now[0], address) if now else None
+
+
+async def _views(target: Target) -> list[View]:
+    """Of every Sentinel that answers, the latest election first."""
+
+    async def one(address: str) -> View | None:
+        try:
+            async with _client(target, address, c.SENTINEL_PORT) as client:
+                return await _view(client, address)
+        except Unreachable:
+            return None
+
+    found = await asyncio.gather(*(one(address) for address in await _sentinels(target)))
+    return sorted((view for view in found if view), key=lambda view: (-view.epoch, view.address))
+
+
+def elected(views: Sequence[View]) -> str | None:
+    """The host that more than half of the three Sentinels name for the latest election. Pure."""
+    latest = [view.host for view in views if view.epoch == max(other.epoch for other in views)]
+    return latest[0] if len(latest) >= 2 and len(set(latest)) == 1 else None
+
+
+def password_state(hashes: Sequence[str], users: Sequence[str], password: str, now: float) -> str:
+    """``current``, ``old`` (the new one is not taken), ``both`` (for a while) or ``both-expired``. Pure."""
+    wanted = password_hash(password)
+    if wanted not in hashes:
+        return "old"
+    if set(hashes) == {wanted}:
+        return "current"
+    until = [int(user.removeprefix(UNTIL)) for user in users if user.startswith(UNTIL) and user.removeprefix(UNTIL).isdigit()]
+    return "both" if any(now < moment for moment in until) else "both-expired"
+
+
+async def _password_state(client: Any, password: str) -> str:
+    user = await client.acl_getuser("default")
+    users = await client.acl_users()
+    return password_state(user["passwords"] if user else [], users, password, time.time())
+
+
+async def _ask_sentinel(target: Target, member: Member) -> tuple[View | None, str]:
+    """One Sentinel's view and how its login stands; each member asks another one first, so that all are looked at."""
+    addresses = await _sentinels(target)
+    turn = int(member.pod.rpartition("-")[2]) % len(addresses) if addresses else 0
+    for address in addresses[turn:] + addresses[:turn]:
+        try:
+            async with _client(target, address, c.SENTINEL_PORT) as client:
+                return await _view(client, address), await _password_state(client, target.credentials.get("password", ""))
+        except Unreachable:
+            continue
+    return None, "current"
+
+
+async def _primary_offset(target: Target, info: Mapping[str, Any]) -> int | None:
+    try:
+        primary = target.member(str(info.get("master_host", "")).partition(".")[0])
+        async with _client(target, primary.ip or "") as client:
+            return int((await client.info("replication"))["master_repl_offset"])
+    except Unreachable:
+        return None
+
+
+def _role(said: str, pod: str, chosen: str | None) -> Role:
+    """A member that takes itself for the primary against Sentinel is neither."""
+    if said == "slave":
+        return Role.REPLICA
+    return Role.PRIMARY if chosen in (None, pod) else Role.UNKNOWN
+
+
+async def probe(target: Target, member: Member) -> Probe:
+    """Role, version and lag of one member, and in ``facts`` what its topology compares with the spec."""
+    view, sentinel_login = await _ask_sentinel(target, member)
+    offset = None
+    async with _client(target, member.ip or "") as client:
+        info = await client.info()
+        if info["role"] == "slave" and info.get("master_link_status") == "up":
+            offset = await _primary_offset(target, info)
+            info = await client.info()  # read after the primary's: the difference is never too small
+        stands = await client.config_get("*")
+        login = await _password_state(client, target.credentials.get("password", ""))
+    up = info["role"] == "master" or info.get("master_link_status") == "up"
+    lag = None if offset is None or not up else max(0, offset - int(info.get("slave_repl_offset", 0)))
+    chosen = view.pod if view else None
+    return Probe(
+        role=_role(info["role"], member.pod, chosen),
+        version=str(info["redis_version"]),
+        lag_bytes=lag,
+        # Redis has no identity that lasts: the operator's own, which only a server started with this Secret lets in
+        cluster_id=target.internal.get("cluster-id") if up and not info.get("loading") else None,
+        facts={
+            "role": info["role"],
+            "elected": chosen,
+            "settings": changed(stands),
+            "priority": str(stands.get("replica-priority", "100")),
+            "password": _worst(login, sentinel_login),
+        },
+    )
+
+
+def _worst(*states: str) -> str:
+    return min(states, key=("old", "both-expired", "both", "current").index)
+
+
+async def _configure(target: Target, member: Member, values: Mapping[str, Any]) -> None:
+    from redis.exceptions import ResponseError
+
+    async with _client(target, member.ip or "") as client:
+        for name, value in sorted(values.items()):
+            try:
+                await client.config_set(name, value)
+            except ResponseError as error:
+                raise Unreachable(f"{member.pod} refuses {name}: {error}") from error
+
+
+async def _hand_password(target: Target, host: str, port: int) -> None:
+    """Add the new password, and after a while take the old ones away. Connections that are open stay open."""
+    password = target.credentials["password"]
+    async with _client(target, host, port) as client:
+        state = await _password_state(client, password)
+        if state == "old":
+            until = int(time.time()) + BOTH_SECONDS
+            await client.execute_command("ACL", "SETUSER", f"{UNTIL}{until}", "off")
+            await client.execute_command("ACL", "SETUSER", "default", f"#{password_hash(password)}")
+        elif state == "both-expired":
+            await client.execute_command("ACL", "SETUSER", "default", "resetpass", f"#{password_hash(password)}")
+            for user in await client.acl_users():
+                if user.startswith(UNTIL):
+                    await client.execute_command("ACL", "DELUSER", user)
+
+
+async def _password(target: Target, member: Member) -> None:
+    """On the Sentinels too. One that does not answer is starting, and reads the new Secret by itself or is found later."""
+    await _hand_password(target, member.ip or "", PORT)
+    addresses = await _sentinels(target)
+    await asyncio.gather(*(_hand_password(target, address, c.SENTINEL_PORT) for address in addresses), return_exceptions=True)
+
+
+async def _promote(target: Target, member: Member) -> None:
+    """The only member left, which is still a replica. With a Sentinel about, that one decides."""
+    if await _views(target):
+        raise Unreachable("a Sentinel still runs: it decides who is primary")
+    async with _client(target, member.ip or "") as client:
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+async def _follow(client: Any, host: str) -> None:
+    """Make an old primary the replica that Sentinel has it be, before it takes another write."""
+    await client.execute_command("REPLICAOF", host, PORT)
+    await client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    await client.execute_command("CLIENT", "UNPAUSE")
+
+
+async def _demote(target: Target, member: Member) -> None:
+    """Rests on the word of more than half of the Sentinels, asked now."""
+    host = elected(await _views(target))
+    if host is None or host.partition(".")[0] == member.pod:
+        raise Unreachable(f"the Sentinels do not agree on another primary than {member.pod}")
+    async with _client(target, member.ip or "") as client:
+        if (await client.info("replication"))["role"] == "master":
+            await _follow(client, host)
+
+
+async def command(target: Target, order: Command) -> None:
+    """Raises Unreachable, also where the server refuses."""
+    member = target.member(order.pod)
+    match order.name:
+        case "configure":
+            await _configure(target, member, order.arguments)
+        case "password":
+            await _password(target, member)
+        case "promote":
+            await _promote(target, member)
+        case "demote":
+            await _demote(target, member)
+        case _:
+            raise Unreachable(f"Redis knows no command {order.name}")
+
+
+async def _preferred(target: Target, sentinel: Any, to: str) -> None:
+    """Have Sentinel choose ``to``: it takes the replica of the lowest priority, which it reads every 10 s."""
+    member = target.member(to)
+    async with _client(target, member.ip or "") as client:
+        if (await client.config_get("replica-priority"))["replica-priority"] != "1":
+            await client.config_set("replica-priority", 1)
+    answer = await sentinel.execute_command("SENTINEL", "REPLICAS", MASTER_NAME)
+    replicas = [entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True)) for entry in answer]
+    seen = {entry["ip"].partition(".")[0]: entry.get("slave-priority") for entry in replicas}
+    if to not in seen:
+        raise Unreachable(f"Sentinel does not know {to} as a replica")
+    if len(seen) > 1 and seen[to] != "1":
+        raise Unreachable(f"Sentinel has not read yet that {to} is preferred")
+
+
+async def _caught_up(client: Any, to: str) -> bool:
+    deadline = time.monotonic() + CATCH_UP_SECONDS
+    while time.monotonic() < deadline:
+        info = await client.info("replication")
+        replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
+        offsets = {str(entry["ip"]).partition(".")[0]: entry["offset"] for entry in replicas if entry.get("state") == "online"}
+        if offsets.get(to) == info["master_repl_offset"]:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def _moved(sentinel: Any, to: str, deadline: float) -> str | None:
+    while time.monotonic() < deadline:
+        view = await _view(sentinel, "")
+        if view is not None and view.pod == to:
+            return view.host
+        await asyncio.sleep(0.05)
+    return None
+
+
+async def switchover(target: Target, to: str) -> None:
+    """Pause writes, wait until ``to`` has them all, have Sentinel fail over, and point the old primary at it.
+
+    ``FAILOVER`` is never sent: under Sentinel it ends in two primaries (redis#13118). What does not fit into one pass
+    is taken up by the next: the preference stands, and an old primary is found by ``demote``.
+    """
+    deadline = time.monotonic() + SWITCHOVER_SECONDS
+    views = await _views(target)
+    if not views:
+        raise Unreachable("no Sentinel answers")
+    view = views[0]
+    if view.pod == to:
+        return
+    async with _client(target, view.address, c.SENTINEL_PORT) as sentinel, _client(target, target.member(view.pod).ip or "") as primary:
+        await _preferred(target, sentinel, to)
+        await primary.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
+        asked = False
+        try:
+            if not await _caught_up(primary, to):
+                raise Unreachable(f"{to} has not caught up with {view.pod}")
+            await sentinel.execute_command("SENTINEL", "FAILOVER", MASTER_NAME)
+            asked = True
+        finally:
+            if not asked:
+                await primary.execute_command("CLIENT", "UNPAUSE")
+        host = await _moved(sentinel, to, deadline)
+        if host is not None:
+            await _follow(primary, host)
+
+
+CONNECTION = Connection(probe=probe, command=command, switchover=switchover)

@@ -1,0 +1,105 @@
+"""The data group: claims, credentials and identity live and die together, and outlive their Database.
+
+Before any child is made it is decided, on live reads, whether a Database may take up what stands under its name.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from database_operator.api.database import Resolved
+from database_operator.api.spec import EngineType
+from database_operator.api.status import Reason
+from database_operator.build import constants as c
+from database_operator.build import names
+from database_operator.engines.base import Engine
+from database_operator.kube import resources as r
+from database_operator.kube.errors import NotFound
+from database_operator.kube.objects import AnnotatedObject, Key
+from database_operator.reconcile import secrets
+from database_operator.reconcile.context import Blocked, Context, Pass
+from database_operator.reconcile.views import ClaimView
+
+CONFLICT_AGAIN = 30.0  # seconds
+
+
+def _blocked(reason: Reason, message: str) -> Blocked:
+    return Blocked(reason, message, after=CONFLICT_AGAIN)
+
+
+def claim_names(database: Resolved) -> list[str]:
+    """Names of the claims that the workload will use; the one place that computes them, to look for strangers."""
+    if database.type is EngineType.SQLITE:
+        return [names.single_claim(database.name)]
+    workload = names.workload(database.name)
+    return [f"{c.DATA_VOLUME}-{workload}-{ordinal}" for ordinal in range(database.spec.replicas)]
+
+
+def check(database: Resolved, engine: Engine, claims: Sequence[ClaimView], secrets_there: frozenset[str]) -> None:
+    """Raise Blocked(DataConflict) unless the group can be taken up as a whole. Pure."""
+    major = engine.major(database.spec.version)
+    for claim in claims:
+        name, notes = claim.metadata.name, claim.metadata.annotations
+        other = notes.get(c.ENGINE, database.type.value)
+        if other != database.type.value:
+            message = f'claim "{name}" holds data of {other}, not of {database.type.value}: delete the claim, or choose another name'
+            raise _blocked(Reason.DATA_CONFLICT, message)
+        kept = notes.get(c.MAJOR)
+        if c.FORMED in notes and kept and major and kept != major:
+            message = f'claim "{name}" holds data of {engine.title} {kept}: set spec.version to a {kept} version, or delete the claim'
+            raise _blocked(Reason.DATA_CONFLICT, message)
+    formed = [claim.metadata.name for claim in claims if c.FORMED in claim.metadata.annotations]
+    needed = [names.credentials(database.name)] + ([names.internal(database.name)] if engine.internal else [])
+    lost = [name for name in needed if name not in secrets_there]
+    if formed and lost:
+        message = f'claim "{formed[0]}" holds data but Secret "{lost[0]}" is gone: restore the Secret, or delete the claims'
+        raise _blocked(Reason.DATA_CONFLICT, message)
+
+
+async def admit(at: Pass) -> None:
+    """Once in the life of a Database object: look live at what stands under its name, and take it up or refuse.
+
+    Raises Blocked (NameConflict, DataConflict). Sets ``memory.admitted``.
+    """
+    ctx, memory, database, engine = at.ctx, at.memory, at.database, at.engine
+    if memory.admitted:
+        return
+    selector = f"{c.DATA_OF}={database.name}"
+    claims = await ctx.client.list(r.PERSISTENT_VOLUME_CLAIM, database.namespace, type=ClaimView, label_selector=selector)
+    await _strangers(ctx, database, {claim.metadata.name for claim in claims})
+    if claims:
+        await _take_up_secrets(at)
+    check(database, engine, claims, frozenset(memory.secrets))
+    await asyncio.gather(*(_take_up_claim(ctx, database, claim) for claim in claims))
+    memory.admitted = True
+
+
+async def _strangers(ctx: Context, database: Resolved, known: set[str]) -> None:
+    for name in claim_names(database):
+        if name in known:
+            continue
+        try:
+            await ctx.client.get(r.PERSISTENT_VOLUME_CLAIM, database.namespace, name, type=AnnotatedObject)
+        except NotFound:
+            continue
+        message = f'claim "{name}" exists and is not this Database\'s: rename the Database, or remove the claim'
+        raise _blocked(Reason.NAME_CONFLICT, message)
+
+
+async def _take_up_secrets(at: Pass) -> None:
+    for name in (names.internal(at.database.name), names.credentials(at.database.name)):
+        try:
+            await secrets.take_up(at, name)
+        except NotFound:
+            at.memory.secrets.pop(name, None)
+
+
+async def _take_up_claim(ctx: Context, database: Resolved, claim: ClaimView) -> None:
+    head = claim.metadata
+    if head.annotations.get(c.DATABASE_UID) == database.uid or head.deletion_timestamp:
+        return
+    mark = {"metadata": {"annotations": {c.DATABASE_UID: database.uid}, "uid": head.uid, "resourceVersion": head.resource_version}}
+    await ctx.client.patch(r.PERSISTENT_VOLUME_CLAIM, database.namespace, head.name, mark)
+
+
+def stored_claims(ctx: Context, database: Resolved) -> list[ClaimView]:
+    return ctx.stores.claims.by_index("data-of", str(Key(database.namespace, database.name)))

@@ -1,0 +1,361 @@
+"""The pipeline: one pass brings one Database one step nearer its spec.
+
+Level-triggered: it sees a key, reads the whole state, and keeps nothing between passes that may not be lost.
+"""
+
+import datetime
+from typing import Any
+
+import msgspec
+
+from database_operator.api.database import FINALIZER, Metadata, Resolved, Stored, decode, resolve
+from database_operator.api.status import DatabaseStatus, Phase, Reason
+from database_operator.api.validation import explanation, problems
+from database_operator.build import constants as c
+from database_operator.build import names
+from database_operator.engines.base import Action, Engine, Inputs, Observation, Restart, Wait
+from database_operator.kube import resources as r
+from database_operator.kube.controller import DONE, GONE, Result
+from database_operator.kube.errors import Forbidden, Invalid, NotFound
+from database_operator.kube.objects import Key
+from database_operator.reconcile import blockers, claims, data, observe, secrets, versions
+from database_operator.reconcile.act import act
+from database_operator.reconcile.apply import apply, prune
+from database_operator.reconcile.connections.base import Unreachable
+from database_operator.reconcile.context import Blocked, Context, Memory, Pass, Told
+from database_operator.reconcile.finalize import finalize
+from database_operator.reconcile.status import Outcome, ready, status, worth_writing
+from database_operator.reconcile.views import DATABASE, DatabaseView
+
+MOVING = 2.0  # seconds until the next pass while an action goes on; events mostly come sooner
+SOON = 0.2  # seconds until a member that has just become ready is looked at again
+ANSWER = 2.0  # seconds that such a member may take before it counts as ready all the same
+PASSING = 3.0  # seconds that a pod may be missing, or wait for its volume to be bound, before it is said to be stuck
+WAITING = 5.0  # seconds until the next pass while pods are not ready: what no event tells, as a reason that has stood too long
+
+
+async def reconcile(ctx: Context, key: Key) -> Result:
+    """Bring the Database at ``key`` one step nearer its spec.
+
+    Raises what ``kube`` raises (the controller backs off); anything a user can mend becomes a condition instead.
+    """
+    view = ctx.stores.databases.get(*key)
+    if view is None:
+        ctx.forget(key)
+        return GONE
+    memory = ctx.memory(key, view.metadata.uid)
+    if view.metadata.deletion_timestamp:
+        return await finalize(ctx, memory, stored(view))
+    if view.metadata.annotations.get(c.RECONCILE) == "disabled":
+        return await _paused(ctx, memory, view)
+    try:
+        database, engine = typed(ctx, view)
+    except Blocked as blocked:
+        return await _invalid(ctx, memory, view, blocked)
+    return await _bring(Pass(ctx, memory, _as_told(memory, database), engine))
+
+
+def _as_told(memory: Memory, database: Resolved) -> Resolved:
+    """The status as this process wrote it last, where the local copy has not seen that write yet."""
+    told, seen = memory.told, database.metadata.resource_version
+    behind = told is not None and seen.isdigit() and told.resource_version.isdigit() and int(seen) < int(told.resource_version)
+    return msgspec.structs.replace(database, status=told.status) if told is not None and behind else database
+
+
+def stored(view: DatabaseView) -> Stored:
+    head = view.metadata
+    metadata = Metadata(
+        name=head.name,
+        namespace=head.namespace,
+        uid=head.uid,
+        resource_version=head.resource_version,
+        generation=head.generation,
+        creation_timestamp=head.creation_timestamp,
+        deletion_timestamp=head.deletion_timestamp,
+        labels=head.labels,
+        annotations=head.annotations,
+        finalizers=head.finalizers,
+    )
+    return Stored(metadata=metadata, spec=view.spec, status=view.status)
+
+
+def typed(ctx: Context, view: DatabaseView) -> tuple[Resolved, Engine]:
+    """The Database with its defaults, and its engine. Raises Blocked(InvalidSpec) for what slipped past admission."""
+    try:
+        database = decode(stored(view))
+    except msgspec.ValidationError as error:
+        problem = explanation(error)
+        raise Blocked(Reason.INVALID_SPEC, f"{problem.field}: {problem.message}", after=None) from error
+    resolved = resolve(database)
+    engine = ctx.engines[database.type]
+    memory, generation = ctx.memory(view.metadata.key, view.metadata.uid), view.metadata.generation
+    if memory.valid == generation:  # most of a pass at rest would be this judgement over again
+        return resolved, engine
+    found = problems(database) or engine.problems(resolved)
+    if found:
+        message = "; ".join(f"{problem.field}: {problem.message}" for problem in found[:5])
+        raise Blocked(Reason.INVALID_SPEC, message, after=None)
+    memory.valid = generation
+    return resolved, engine
+
+
+async def _bring(at: Pass) -> Result:
+    ctx, memory, database = at.ctx, at.memory, at.database
+    key = Key(database.namespace, database.name)
+    failure: Exception | None = None
+    after: float | None = None
+    try:
+        outcome = await _steps(at)
+    except Blocked as blocked:
+        outcome, after = _blocked(at, blocked.reason, str(blocked)), blocked.after
+    except (Invalid, Forbidden) as error:
+        # What no retry mends by itself is shown; it is tried again all the same, for rights and policies change.
+        outcome, failure = _blocked(at, Reason.RECONCILIATION_FAILED, f"{error.reason}: {error.message}"), error
+    waited = _patience(ctx, memory, outcome)
+    if _about_to_answer(ctx, memory, database, waited):
+        ctx.probes.want(key, settled=False)
+        return Result(after=SOON)
+    written = await publish(at, waited)
+    settled = written.phase in (Phase.READY, Phase.STOPPED) and waited.action is None and waited.growing is None
+    ctx.probes.want(key, settled=settled)
+    if failure is not None:
+        raise failure
+    if after is not None or settled:
+        return Result(after=after)
+    return Result(after=MOVING if waited.action is not None else WAITING)
+
+
+def _about_to_answer(ctx: Context, memory: Memory, database: Resolved, outcome: Outcome) -> bool:
+    """All members have just become ready and were not asked yet: their answer comes at once, and is told together with it."""
+    asked = all(member.reached is not None for member in outcome.observation.members)
+    fresh = not asked and database.status.phase is not Phase.READY and not outcome.blocked and ready(database, outcome)
+    return memory.stands("unasked", fresh, ctx.now()) < ANSWER and fresh
+
+
+def _blocked(at: Pass, reason: Reason, message: str) -> Outcome:
+    return Outcome(observation=observe.observation(at.ctx, at.database, []), blocked=(reason, message))
+
+
+def _patience(ctx: Context, memory: Memory, outcome: Outcome) -> Outcome:
+    """Since when the reason stands; kept in memory only, so that a new operator is as patient again."""
+    if outcome.blocked is None:
+        memory.not_ready = None
+        return outcome
+    reason = outcome.blocked[0].value
+    if memory.not_ready is None or memory.not_ready[0] != reason:
+        memory.not_ready = (reason, ctx.now())
+    return msgspec.structs.replace(outcome, stands_for=ctx.now() - memory.not_ready[1])
+
+
+async def _steps(at: Pass) -> Outcome:
+    """Each step may raise Blocked; what was done before it stands."""
+    ctx, database, engine = at.ctx, at.database, at.engine
+    await _finalizer(ctx, database)
+    secret_versions, password = await secrets.user_secrets(at)
+    await data.admit(at)
+    await secrets.ensure(at, password)
+    inputs = _inputs(at, secret_versions)
+    children = engine.plan(database, inputs)
+    seen = observe.observation(ctx, database, children)
+    held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
+    if held is not None:
+        return Outcome(observation=seen, held=held)
+    action = _next(ctx, database, engine, seen)
+    growing = await claims.grow(ctx, database)
+    await apply(at, claims.adapted(ctx, database, children, action))
+    await prune(at, children)
+    await claims.keep_up(ctx, database, seen)
+    if action is not None:
+        action = await _act(at, seen, action)
+    return Outcome(
+        observation=seen,
+        blocked=await _not_ready(at, seen),
+        action=action,
+        update_pending=any(member.revision_outdated for member in seen.members),
+        growing=growing,
+        storage=claims.in_force(ctx, database),
+    )
+
+
+def _inputs(at: Pass, secret_versions: dict[str, str]) -> Inputs:
+    ctx, database = at.ctx, at.database
+    internal = at.memory.secrets.get(names.internal(database.name))
+    formed = any(c.FORMED in claim.metadata.annotations for claim in data.stored_claims(ctx, database))
+    pods = observe.pods(ctx, database)
+    labelled = any(pod.metadata.labels.get(c.ROLE) == "primary" for pod in pods)
+    return Inputs(
+        platform=ctx.platform,
+        internal=internal.values if internal else {},
+        secret_versions=secret_versions,
+        formed=formed,
+        labelled=labelled,
+        members=len(pods),
+    )
+
+
+def _next(ctx: Context, database: Resolved, engine: Engine, seen: Observation) -> Action | None:
+    """A pod of an old template that cannot become ready goes first: that is how reverting a bad change heals."""
+    for pod in observe.pods(ctx, database):
+        member = next((member for member in seen.members if member.pod == pod.metadata.name), None)
+        old = member is not None and (member.outdated or member.revision_outdated)
+        if member is not None and old and not member.was_ready and not member.terminating and blockers.stuck(pod):
+            return Restart(member.pod, "it never became ready and its template is no longer wanted")
+    if engine.topology is not None:
+        return engine.topology(database, seen)
+    outdated = [member.pod for member in seen.members if member.outdated]
+    return Wait(f"the Deployment replaces {outdated[0]}") if outdated else None
+
+
+async def _act(at: Pass, seen: Observation, action: Action) -> Action:
+    try:
+        await act(at, seen, action)
+    except (Unreachable, TimeoutError) as error:
+        return Wait(f"{type(action).__name__.lower()} not taken yet: {error or 'no answer in time'}")
+    if not isinstance(action, Wait):
+        at.ctx.probes.event(Key(at.database.namespace, at.database.name))  # what the engine says now decides the next step
+    return action
+
+
+async def _not_ready(at: Pass, seen: Observation) -> tuple[Reason, str] | None:
+    """What keeps members from being ready, where waiting alone will not help."""
+    ctx, database, memory = at.ctx, at.database, at.memory
+    missing = len(seen.members) < database.spec.replicas
+    missing_for = memory.stands("missing", missing, ctx.now())
+    if database.spec.replicas == 0 or (not missing and all(member.ready for member in seen.members)):
+        return None
+    missing_class = claims.missing_class(ctx, database)
+    if missing_class:
+        return Reason.STORAGE_CLASS_NOT_FOUND, missing_class
+    found = blockers.first(observe.pods(ctx, database))
+    unschedulable = found is not None and found.reason is Reason.UNSCHEDULABLE
+    unschedulable_for = memory.stands("unschedulable", unschedulable, ctx.now())
+    if found is not None and (not unschedulable or unschedulable_for > PASSING):
+        return found.reason, found.message
+    if missing_for > PASSING:
+        return await _not_made(ctx, database)
+    return None
+
+
+class _Event(msgspec.Struct, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+async def _not_made(ctx: Context, database: Resolved) -> tuple[Reason, str] | None:
+    """Pods that the controllers may not create: only their events tell why (quota, policy, pod security)."""
+    workload = observe.workload(ctx, database)
+    if workload is None:
+        return None
+    for condition in workload.status.conditions:
+        if condition.type == "ReplicaFailure" and condition.status == "True":
+            return _refused(condition.message)
+    selector = f"involvedObject.uid={workload.metadata.uid},reason=FailedCreate"
+    found = await ctx.client.list(r.EVENT, database.namespace, type=_Event, field_selector=selector)
+    return _refused(found[-1].message) if found else None
+
+
+def _refused(message: str) -> tuple[Reason, str]:
+    reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.RECONCILIATION_FAILED
+    return reason, blockers.short(message)
+
+
+async def _finalizer(ctx: Context, database: Resolved) -> None:
+    head = database.metadata
+    if FINALIZER in head.finalizers:
+        return
+    patch = {"metadata": {"finalizers": [*head.finalizers, FINALIZER], "resourceVersion": head.resource_version, "uid": head.uid}}
+    written = await ctx.client.patch(DATABASE, head.namespace, head.name, patch)
+    await ctx.stores.databases.wait_for(Key(head.namespace, head.name), written.resource_version, 2.0)
+
+
+async def publish(at: Pass, outcome: Outcome) -> DatabaseStatus:
+    """Write the status if it differs, and tell what crossed a line as an event."""
+    ctx, database = at.ctx, at.database
+    now = datetime.datetime.now(datetime.UTC)
+    made = status(database, at.engine, ctx.platform, outcome, now)
+    if not worth_writing(database.status, made):
+        return made
+    head = database.metadata
+    manifest = {
+        "apiVersion": DATABASE.api_version,
+        "kind": DATABASE.kind,
+        "metadata": {"name": head.name, "namespace": head.namespace, "uid": head.uid},
+        "status": _shown(msgspec.to_builtins(made)),
+    }
+    try:
+        written = await ctx.client.apply_status(DATABASE, manifest)
+    except NotFound:
+        return made
+    at.memory.told = Told(written.resource_version, made)
+    _tell(ctx, database, made)
+    return made
+
+
+def _shown(value: Any) -> Any:
+    """Without what is not known: the schema has no nulls."""
+    if isinstance(value, dict):
+        return {key: _shown(entry) for key, entry in value.items() if entry is not None}
+    return [_shown(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _tell(ctx: Context, database: Resolved, made: DatabaseStatus) -> None:
+    if made.phase is database.status.phase:
+        return
+    ready = made.conditions[0]
+    if made.phase is Phase.FAILED:
+        ctx.events.warning(database, ready.reason, ready.message)
+    elif made.phase in (Phase.READY, Phase.CREATING, Phase.STOPPED, Phase.UPGRADING):
+        ctx.events.normal(database, made.phase.value, ready.message)
+
+
+async def _paused(ctx: Context, memory: Memory, view: DatabaseView) -> Result:
+    """Hands off; the finalizer is set all the same, so that deletion keeps its promises."""
+    try:
+        database, engine = typed(ctx, view)
+    except Blocked as blocked:
+        return await _invalid(ctx, memory, view, blocked)
+    await _finalizer(ctx, database)
+    await publish(Pass(ctx, memory, database, engine), Outcome(observation=observe.observation(ctx, database, []), paused=True))
+    return DONE
+
+
+async def _invalid(ctx: Context, memory: Memory, view: DatabaseView, blocked: Blocked) -> Result:
+    """A spec that cannot be read: said in the status, nothing touched, not tried again until it changes."""
+    head = view.metadata
+    document = stored(view)
+    lenient = _lenient(document)
+    if lenient is not None:
+        engine = ctx.engines[lenient.type]
+        seen = observe.observation(ctx, lenient, [])
+        outcome = Outcome(observation=seen, blocked=(blocked.reason, str(blocked)))
+        await publish(Pass(ctx, memory, lenient, engine), outcome)
+        return DONE
+    made = {
+        "phase": Phase.FAILED.value,
+        "observedGeneration": head.generation,
+        "message": str(blocked),
+    }
+    current = msgspec.json.decode(view.status) if view.status else {}
+    if all(current.get(field) == value for field, value in made.items()):
+        return DONE
+    manifest = {
+        "apiVersion": DATABASE.api_version,
+        "kind": DATABASE.kind,
+        "metadata": {"name": head.name, "namespace": head.namespace, "uid": head.uid},
+        "status": made,
+    }
+    await ctx.client.apply_status(DATABASE, manifest)
+    return DONE
+
+
+def _lenient(document: Stored) -> Resolved | None:
+    """The Database with as much of its spec as has the right types, for the status alone."""
+    try:
+        return resolve(decode(document))
+    except msgspec.ValidationError:
+        raw = msgspec.json.decode(document.spec)
+        kept = {name: raw[name] for name in ("type", "version", "replicas") if name in raw}
+        try:
+            return resolve(decode(msgspec.structs.replace(document, spec=msgspec.Raw(msgspec.json.encode(kept)))))
+        except msgspec.ValidationError:
+            return None

@@ -1,0 +1,248 @@
+"""From all that a pass saw to the status a person reads. Pure."""
+
+import datetime
+
+from msgspec import Struct
+
+from database_operator.api.database import Resolved
+from database_operator.api.spec import RedisMode
+from database_operator.api.status import (
+    BindingStatus,
+    Condition,
+    DatabaseStatus,
+    Lag,
+    MemberStatus,
+    Phase,
+    Reason,
+    Role,
+    StorageStatus,
+)
+from database_operator.build import constants as c
+from database_operator.build import labels, names
+from database_operator.engines.base import Action, Command, Engine, Member, Observation, Platform, Restart, Switchover, Wait
+
+PATIENCE = 120.0  # seconds that a reason may stand before the phase is Failed
+AT_ONCE = frozenset({Reason.INVALID_SPEC, Reason.NAME_CONFLICT, Reason.DATA_CONFLICT})
+BEHIND_BYTES = 16 * 1024 * 1024  # a WAL segment; a member that was behind is current again at half of it
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What one pass found out. ``blocked``: reason and message of what keeps it from going on."""
+
+    observation: Observation = Observation()
+    blocked: tuple[Reason, str] | None = None
+    stands_for: float = 0.0  # seconds that this reason has stood
+    action: Action | None = None
+    held: str | None = None  # why a wanted version waits
+    paused: bool = False
+    update_pending: bool = False
+    growing: str | None = None
+    warnings: tuple[str, ...] = ()
+    storage: str | None = None  # bytes in force, as a quantity
+
+
+def timestamp(now: datetime.datetime) -> str:
+    return now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ready(database: Resolved, outcome: Outcome) -> bool:
+    """Every member that should be is there and answers."""
+    members = outcome.observation.members
+    return len(members) == database.spec.replicas and all(member.ready for member in members)
+
+
+def phase(database: Resolved, outcome: Outcome) -> Phase:
+    if outcome.blocked:
+        reason, _ = outcome.blocked
+        if reason in AT_ONCE or outcome.stands_for >= PATIENCE:
+            return Phase.FAILED
+        return Phase.CREATING if outcome.observation.members else Phase.PENDING
+    if database.spec.replicas == 0:
+        return Phase.STOPPED
+    if not ready(database, outcome):
+        return Phase.CREATING
+    if outcome.action is not None and _upgrading(database, outcome):
+        return Phase.UPGRADING
+    return Phase.READY
+
+
+def _upgrading(database: Resolved, outcome: Outcome) -> bool:
+    before = database.status.version
+    return (
+        bool(before) and any(member.outdated for member in outcome.observation.members) and not _same_version(before, database.spec.version)
+    )
+
+
+def _same_version(running: str | None, wanted: str) -> bool:
+    return running is not None and (running == wanted or running.startswith(f"{wanted}."))
+
+
+def _ready_condition(database: Resolved, outcome: Outcome) -> tuple[str, Reason, str]:
+    if outcome.blocked:
+        reason, message = outcome.blocked
+        return "False", reason, message
+    if database.spec.replicas == 0:
+        return "False", Reason.STOPPED, "the database is stopped (spec.replicas is 0); its data is kept"
+    if ready(database, outcome):
+        return "True", Reason.DATABASE_READY, f"{database.spec.replicas} of {database.spec.replicas} members answer"
+    answering = sum(member.ready for member in outcome.observation.members)
+    return "False", Reason.CREATING, f"{answering} of {database.spec.replicas} members answer"
+
+
+def _progressing(database: Resolved, outcome: Outcome) -> tuple[str, Reason, str]:
+    if outcome.paused:
+        return "False", Reason.PAUSED, f"{c.RECONCILE} is disabled: nothing is changed but deletion"
+    if outcome.held:
+        return "False", Reason.UPGRADE_NOT_SUPPORTED, outcome.held
+    match outcome.action:
+        case Wait(message=message, reason=reason):
+            return "True", reason, message
+        case Restart(pod=pod, why=why):
+            return "True", Reason.ROLLING_OUT, f"restarting {pod}: {why or 'its inputs have changed'}"
+        case Switchover(to=to, why=why):
+            return "True", Reason.ROLLING_OUT, f"moving the primary to {to}{': ' + why if why else ''}"
+        case Command(name=name, pod=pod, message=message, reason=reason):
+            return "True", reason, message or f"{name} on {pod}"
+    if outcome.growing:
+        return "True", Reason.GROWING, outcome.growing
+    if not ready(database, outcome):
+        answering = sum(member.ready for member in outcome.observation.members)
+        return "True", Reason.SCALING, f"{answering} of {database.spec.replicas} members answer"
+    if outcome.update_pending:
+        return "False", Reason.UPDATE_PENDING, "a newer pod template waits for the next restart; nothing is restarted for it"
+    return "False", Reason.SETTLED, "the members run as the spec says"
+
+
+def _degraded(database: Resolved, engine: Engine, outcome: Outcome) -> tuple[str, Reason, str]:
+    members = outcome.observation.members
+    wanted = database.spec.replicas
+    down = [member.pod for member in members if not member.ready]
+    if wanted == 0 or not members:
+        return "False", Reason.ALL_MEMBERS_HEALTHY, "no member is wanted" if wanted == 0 else "no member runs yet"
+    if down or len(members) < wanted:
+        quorum = engine.topology is not None and wanted > 2 and sum(member.ready for member in members) * 2 <= wanted
+        missing = ", ".join(down) or f"{wanted - len(members)} not made yet"
+        return "True", Reason.QUORUM_LOST if quorum else Reason.MEMBER_DOWN, f"not answering: {missing}"
+    behind = [member.pod for member in members if lag(member, None) is Lag.BEHIND]
+    if behind:
+        return "True", Reason.LAGGING, f"behind the primary: {', '.join(behind)}"
+    return "False", Reason.ALL_MEMBERS_HEALTHY, "every member answers"
+
+
+def _reachable(outcome: Outcome) -> tuple[str, Reason, str]:
+    lost = [member.pod for member in outcome.observation.members if member.ready and member.reached is False]
+    if lost:
+        hint = "a NetworkPolicy or a mesh may keep the operator away"
+        return "False", Reason.UNREACHABLE, f"{', '.join(lost)} is ready but does not answer the operator: {hint}"
+    return "True", Reason.REACHED, "the operator reaches every ready member"
+
+
+def lag(member: Member, before: Lag | None) -> Lag:
+    """With hysteresis, so that a busy database does not rewrite its status all the time."""
+    if member.role is Role.PRIMARY:
+        return Lag.CURRENT
+    if member.lag_bytes is None:
+        return Lag.UNKNOWN
+    limit = BEHIND_BYTES // 2 if before is Lag.BEHIND else BEHIND_BYTES
+    return Lag.BEHIND if member.lag_bytes > limit else Lag.CURRENT
+
+
+def conditions(database: Resolved, engine: Engine, outcome: Outcome, now: datetime.datetime) -> tuple[Condition, ...]:
+    """Transition times stay while a condition's status stays."""
+    before = {condition.type: condition for condition in database.status.conditions}
+    found = {
+        "Ready": _ready_condition(database, outcome),
+        "Progressing": _progressing(database, outcome),
+        "Degraded": _degraded(database, engine, outcome),
+        "Reachable": _reachable(outcome),
+    }
+    made = []
+    for kind, (state, reason, message) in found.items():
+        old = before.get(kind)
+        since = old.last_transition_time if old is not None and old.status == state else timestamp(now)
+        made.append(
+            Condition(
+                type=kind,
+                status=state,
+                reason=reason.value,
+                message=message,
+                last_transition_time=since,
+                observed_generation=database.metadata.generation,
+            )
+        )
+    return tuple(made)
+
+
+def _members(database: Resolved, outcome: Outcome) -> tuple[MemberStatus, ...]:
+    before = {member.name: member.lag for member in database.status.members}
+    return tuple(
+        MemberStatus(
+            name=member.pod,
+            role=member.role,
+            ready=member.ready,
+            version=member.version,
+            shard=member.shard,
+            lag=lag(member, before.get(member.pod)),
+        )
+        for member in outcome.observation.members
+    )
+
+
+def host(database: Resolved, platform: Platform) -> str:
+    return f"{names.service(database.name)}.{database.namespace}.svc.{platform.cluster_domain}"
+
+
+def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outcome, now: datetime.datetime) -> DatabaseStatus:
+    """The whole status. Equal inputs give an equal status, so that nothing is written at rest."""
+    made = conditions(database, engine, outcome, now)
+    members = outcome.observation.members
+    versions = sorted({member.version for member in members if member.version})
+    primary = outcome.observation.primary
+    shown = primary is not None and not (database.type.value == "Redis" and database.redis.mode is RedisMode.CLUSTER)
+    answering = sum(member.ready for member in members)
+    address = host(database, platform)
+    notes = [condition.message for condition in made if _worth_saying(condition)] + list(outcome.warnings)
+    return DatabaseStatus(
+        phase=phase(database, outcome),
+        conditions=made,
+        replicas=len(members),
+        ready_replicas=answering,
+        ready=f"{answering}/{database.spec.replicas}",
+        selector=",".join(f"{key}={value}" for key, value in sorted(labels.pod_selector(database).items())),
+        service_name=names.service(database.name),
+        endpoint=f"{address}:{engine.port}",
+        connection_string=engine.connection_string(database, address),
+        primary=primary.pod if shown and primary else None,
+        members=_members(database, outcome),
+        version=versions[0] if versions else database.status.version,
+        storage=StorageStatus(outcome.storage or database.spec.storage.size),
+        observed_generation=database.metadata.generation,
+        message="; ".join(dict.fromkeys(notes))[:1024] or None,
+        binding=BindingStatus(names.credentials(database.name)),
+        requests=requests(database),
+    )
+
+
+def worth_writing(before: DatabaseStatus, made: DatabaseStatus) -> bool:
+    """While members come up, only what a person can act on is told: a reason, or one more that answers."""
+
+    def told(status: DatabaseStatus) -> object:
+        reasons = [(condition.type, condition.status, condition.reason) for condition in status.conditions if condition.type != "Degraded"]
+        return status.phase, reasons, status.ready, status.observed_generation, status.requests
+
+    coming_up = before.phase is Phase.CREATING and made.phase is Phase.CREATING
+    return told(before) != told(made) if coming_up else before != made
+
+
+def _worth_saying(condition: Condition) -> bool:
+    """What a person would want to read in the Message column."""
+    bad = {"Ready": "False", "Progressing": "True", "Degraded": "True", "Reachable": "False"}
+    return condition.status == bad[condition.type] or condition.reason in (Reason.UPGRADE_NOT_SUPPORTED.value, Reason.PAUSED.value)
+
+
+def requests(database: Resolved) -> dict[str, str]:
+    """Values of the request annotations that count as done: kept, so that each is done once."""
+    done = dict(database.status.requests)
+    if database.status.phase is None:  # no status: what stands there was handled before, or by an earlier life
+        done |= {key: value for key, name in c.REQUESTS.items() if (value := database.metadata.annotations.get(name))}
+    return done

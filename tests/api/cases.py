@@ -1,0 +1,634 @@
+"""Specs that are refused, accepted and changed: one table for the API server and for the operator's own validation.
+
+An id such as I07 is the case's number in the list of bad inputs that operators of others fell for.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Spec = dict[str, Any]
+
+
+class Bad(NamedTuple):
+    id: str
+    spec: Spec
+    says: str  # part of the API server's message
+    operator: str | None = None  # part of the operator's, where it is another
+    name: str = "orders"
+
+
+class Change(NamedTuple):
+    id: str
+    old: Spec
+    new: Spec
+    says: str | None  # part of the refusal; None: accepted
+
+
+def spec(kind: str, **fields: Any) -> Spec:
+    versions = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
+    return {"type": kind, "version": versions.get(kind, "1")} | fields
+
+
+def postgresql(**section: Any) -> Spec:
+    return spec("PostgreSQL", postgresql=section)
+
+
+def redis(replicas: int = 1, **section: Any) -> Spec:
+    return spec("Redis", replicas=replicas, redis=section)
+
+
+def storage(**fields: Any) -> Spec:
+    return spec("PostgreSQL", storage=fields)
+
+
+def env(*variables: Spec) -> Spec:
+    return spec("PostgreSQL", env=list(variables))
+
+
+def pods(**fields: Any) -> Spec:
+    return spec("PostgreSQL", pods=fields)
+
+
+def service(kind: str = "PostgreSQL", **fields: Any) -> Spec:
+    return spec(kind, service=fields)
+
+
+QUANTITY = "must be a positive quantity such as 500m, 2, 512Mi or 10Gi"
+ONE_LINE = "one line without NUL"
+NAME = "metadata.name must be at most 52 characters"
+Make = Callable[[str], Spec]
+SHAPES: list[tuple[str, Make]] = [
+    ("postgresql.database", lambda text: postgresql(database=text)),
+    ("postgresql.username", lambda text: postgresql(username=text)),
+    ("postgresql.parameters.x", lambda text: postgresql(parameters={"x": text})),
+    ("mongodb.username", lambda text: spec("MongoDB", mongodb={"username": text})),
+    ("elasticsearch.clusterName", lambda text: spec("Elasticsearch", elasticsearch={"clusterName": text})),
+    ("env[0].value", lambda text: env({"name": "A", "value": text})),
+    ("pods.annotations.a", lambda text: pods(annotations={"a": text})),
+    ("service.annotations.a", lambda text: service(annotations={"a": text})),
+]
+PATTERNED: list[tuple[str, str, str, Make]] = [
+    ("version", "7", "must be an image tag", lambda text: spec("Redis", version=text)),
+    ("image", "a/b:1", "must be an image reference", lambda text: spec("Redis", image=text)),
+    ("imagePullSecrets[].name", "a", "must be an object's name", lambda text: spec("Redis", imagePullSecrets=[{"name": text}])),
+    ("storage.size", "10Gi", QUANTITY, lambda text: storage(size=text)),
+    ("storage.storageClassName", "a", "must be the name of a StorageClass", lambda text: storage(storageClassName=text)),
+    ("resources.cpu", "1", QUANTITY, lambda text: spec("Redis", resources={"cpu": text})),
+    ("mongodb.database", "a", "must not contain / ", lambda text: spec("MongoDB", mongodb={"database": text})),
+    ("mongodb.replicaSetName", "a", "must be letters, digits", lambda text: spec("MongoDB", mongodb={"replicaSetName": text})),
+    ("redis.passwordSecret.name", "a", "must be an object's name", lambda text: redis(passwordSecret={"name": text})),
+    ("redis.passwordSecret.key", "a", "must be a key of the Secret", lambda text: redis(passwordSecret={"name": "x", "key": text})),
+    ("elasticsearch.nodeRoles[]", "data", "must be a node role", lambda text: spec("Elasticsearch", elasticsearch={"nodeRoles": [text]})),
+    ("sqlite.databaseFile", "a", "must be a file under /data", lambda text: spec("SQLite", sqlite={"databaseFile": text})),
+    ("env[].name", "A", "must be an environment variable's name", lambda text: env({"name": text})),
+    ("redis.parameters", "a", "must be a parameter's name", lambda text: redis(parameters={text: "1"})),
+    ("pods.labels[]", "a", "must be a label's value", lambda text: pods(labels={"a": text})),
+    ("pods.labels", "a", "must be a qualified name", lambda text: pods(labels={text: "a"})),
+    ("pods.nodeSelector[]", "a", "must be a label's value", lambda text: pods(nodeSelector={"a": text})),
+    ("pods.priorityClassName", "a", "must be an object's name", lambda text: pods(priorityClassName=text)),
+    (
+        "service.loadBalancerSourceRanges[]",
+        "10.0.0.0/8",
+        "must be an address range",
+        lambda text: service(type="LoadBalancer", loadBalancerSourceRanges=[text]),
+    ),
+]
+BREAKS = {"newline": "\nb", "last newline": "\n", "return": "\rb", "NUL": "\0b"}
+
+BAD = [
+    Bad("I01 unknown type", spec("Oracle"), 'Unsupported value: "Oracle": supported values: "PostgreSQL"', "Invalid enum value 'Oracle'"),
+    Bad("I01 no type", {"version": "1"}, "spec.type: Required value", "missing required field `type`"),
+    Bad("I01 no version", {"type": "Redis"}, "spec.version: Required value", "missing required field `version`"),
+    Bad(
+        "I01 version is no tag",
+        spec("Redis", version="7.2; reboot"),
+        "spec.version must be an image tag such as 16 or 7.2.4",
+        "must be an image tag",
+    ),
+    Bad("I01 version is empty", spec("Redis", version=""), "spec.version", "spec.version"),
+    Bad("I01 version is too long", spec("Redis", version="1" * 129), "spec.version: Too long", "length <= 128"),
+    Bad("I01 version is a number", spec("Redis", version=7), "spec.version in body must be of type string", "Expected `str`, got `int`"),
+    Bad(
+        "I04 replicas -1",
+        spec("PostgreSQL", replicas=-1),
+        "spec.replicas in body should be greater than or equal to 0",
+        "Expected `int` >= 0",
+    ),
+    Bad(
+        "I04 replicas 11",
+        spec("PostgreSQL", replicas=11),
+        "spec.replicas in body should be less than or equal to 10",
+        "Expected `int` <= 10",
+    ),
+    Bad(
+        "I04 replicas 1000",
+        spec("Redis", replicas=1000),
+        "spec.replicas in body should be less than or equal to 10",
+        "Expected `int` <= 10",
+    ),
+    Bad("SQLite with 2 replicas", spec("SQLite", replicas=2), "spec.replicas must be 0 or 1: SQLite is one file", "must be 0 or 1: SQLite"),
+    Bad(
+        "Redis standalone with 3 replicas",
+        redis(3, mode="standalone"),
+        "spec.replicas must be 0 or 1 while redis.mode is standalone: set redis.mode to sentinel",
+        "must be 0 or 1 while redis.mode is standalone",
+    ),
+    Bad(
+        "Redis cluster of 1",
+        redis(1, mode="cluster"),
+        "spec.replicas must be 0 or at least 3 while redis.mode is cluster",
+        "must be 0 or at least 3",
+    ),
+    Bad(
+        "Redis cluster of 2",
+        redis(2, mode="cluster"),
+        "spec.replicas must be 0 or at least 3 while redis.mode is cluster",
+        "must be 0 or at least 3",
+    ),
+    Bad("Redis cluster without replicas", spec("Redis", redis={"mode": "cluster"}), "must be 0 or at least 3 while redis.mode is cluster"),
+    Bad(
+        "Redis shards below 3",
+        redis(6, mode="cluster", shards=2),
+        "spec.redis.shards in body should be greater than or equal to 3",
+        "Expected `int` >= 3",
+    ),
+    Bad(
+        "Redis shards above 10",
+        redis(10, mode="cluster", shards=11),
+        "spec.redis.shards in body should be less than or equal to 10",
+        "Expected `int` <= 10",
+    ),
+    Bad(
+        "Redis more shards than members",
+        redis(4, mode="cluster", shards=5),
+        "spec.redis.shards must not be above replicas",
+        "must not be above replicas",
+    ),
+    Bad(
+        "Redis shards without a cluster",
+        redis(5, shards=3),
+        "spec.redis.shards is only for redis.mode cluster",
+        "is only for redis.mode cluster",
+    ),
+    Bad(
+        "Redis mode that is none",
+        redis(1, mode="Sentinel"),
+        'spec.redis.mode: Unsupported value: "Sentinel"',
+        "Invalid enum value 'Sentinel'",
+    ),
+    Bad(
+        "I06 Required with 1 replica",
+        postgresql(synchronous="Required"),
+        "spec.postgresql.synchronous must not be Required with 1 replica",
+        "must not be Required with 1 replica",
+    ),
+    *(
+        Bad(f"I07 size {text!r}", storage(size=text), "spec.storage.size", "spec.storage.size")
+        for text in (
+            "",
+            "0",
+            "0Gi",
+            "0.0Gi",
+            "-5Gi",
+            "+5Gi",
+            "1e3",
+            "1e100Gi",
+            "1E3",
+            "1.5.2",
+            "5GB",
+            "5 Gi",
+            "ten",
+            "Gi",
+            ".5Gi",
+            "NaN",
+            "0x10",
+            "9" * 33,
+        )
+    ),
+    Bad("I07 size without a suffix", storage(size="10"), "spec.storage.size must be at least 1Mi", "must be at least 1Mi"),
+    Bad("I07 size in thousandths", storage(size="10000m"), "spec.storage.size must be at least 1Mi", "must be at least 1Mi"),
+    Bad("I07 size as a number", storage(size=10), "spec.storage.size in body must be of type string", "Expected `str`, got `int`"),
+    *(
+        Bad(f"I07 {field} {text!r}", spec("Redis", resources={field: text}), f"spec.resources.{field} {QUANTITY}", QUANTITY)
+        for field in ("cpu", "memory", "cpuLimit", "memoryLimit")
+        for text in ("0", "-1", "1e3", "1.5.2")
+    ),
+    Bad(
+        "memory in thousandths",
+        spec("Redis", resources={"memory": "512m"}),
+        "spec.resources.memory must be at least 1Mi",
+        "must be at least 1Mi",
+    ),
+    Bad(
+        "memoryLimit in bytes",
+        spec("Redis", resources={"memoryLimit": "512"}),
+        "spec.resources.memoryLimit must be at least 1Mi",
+        "must be at least 1Mi",
+    ),
+    Bad(
+        "CPU request above its limit",
+        spec("Redis", resources={"cpu": "1", "cpuLimit": "999m"}),
+        "spec.resources.cpu is a request and must not be above cpuLimit: lower it or raise the limit",
+        "must not be above cpuLimit",
+    ),
+    Bad(
+        "memory request above its limit",
+        spec("Redis", resources={"memory": "1Gi", "memoryLimit": "1G"}),
+        "spec.resources.memory is a request and must not be above memoryLimit",
+        "must not be above memoryLimit",
+    ),
+    *(
+        Bad(
+            f"section {section} in {kind}",
+            spec(kind, **{section: {}}),
+            f"spec.{section} is only for type {owner}",
+            f"is only for type {owner}",
+        )
+        for section, owner, kind in (
+            ("postgresql", "PostgreSQL", "MongoDB"),
+            ("mongodb", "MongoDB", "PostgreSQL"),
+            ("redis", "Redis", "SQLite"),
+            ("elasticsearch", "Elasticsearch", "Redis"),
+            ("sqlite", "SQLite", "Elasticsearch"),
+        )
+    ),
+    *(
+        Bad(f"databaseFile {text!r}", spec("SQLite", sqlite={"databaseFile": text}), "spec.sqlite.databaseFile", "spec.sqlite.databaseFile")
+        for text in (
+            "",
+            "/etc/passwd",
+            "/data",
+            "/data/",
+            "../x.db",
+            "/data/../etc/x",
+            "a/../../x",
+            "./a.db",
+            "/data/./a.db",
+            "..",
+            "a//b",
+            "a/",
+            "//data/x",
+        )
+    ),
+    *(
+        Bad(f"env name {text!r}", env({"name": text}), "spec.env[0].name", "spec.env[0].name")
+        for text in ("", "1A", "A B", "A=B", "é", "A$")
+    ),
+    Bad(
+        "env value and valueFrom",
+        env({"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}),
+        "must have one of value and valueFrom",
+    ),
+    Bad(
+        "env valueFrom nothing",
+        env({"name": "A", "valueFrom": {}}),
+        "spec.env[0].valueFrom.secretKeyRef: Required value",
+        "missing required field `secretKeyRef`",
+    ),
+    Bad(
+        "env name twice",
+        env({"name": "A", "value": "1"}, {"name": "A", "value": "2"}),
+        "spec.env[1]: Duplicate value",
+        "A is there twice: remove one",
+    ),
+    Bad(
+        "pull secret twice",
+        spec("Redis", imagePullSecrets=[{"name": "a"}, {"name": "a"}]),
+        "spec.imagePullSecrets[1]: Duplicate value",
+        "a is there twice",
+    ),
+    Bad(
+        "too many variables",
+        env(*({"name": f"A{i}"} for i in range(101))),
+        "spec.env: Too many: 101: must have at most 100 items",
+        "length <= 100",
+    ),
+    Bad("too many parameters", redis(parameters={f"a{i}": 1 for i in range(129)}), "spec.redis.parameters: Too many", "length <= 128"),
+    Bad("a parameter too long", redis(parameters={"a": "x" * 1025}), "spec.redis.parameters.a: Too long", "length <= 1024"),
+    Bad("a parameter that is on", redis(parameters={"a": True}), "spec.redis.parameters.a", "Expected `int | str`, got `bool`"),
+    Bad("a parameter that is a fraction", redis(parameters={"a": 0.5}), "spec.redis.parameters.a", "Expected `int | str`, got `float`"),
+    Bad(
+        "node role twice",
+        spec("Elasticsearch", elasticsearch={"nodeRoles": ["data", "data"]}),
+        "spec.elasticsearch.nodeRoles[1]: Duplicate value",
+        "data is there twice",
+    ),
+    Bad(
+        "I12 a database of 64 bytes",
+        postgresql(database="é" * 32),
+        "spec.postgresql.database must be at most 63 bytes",
+        "must be at most 63 bytes",
+    ),
+    Bad(
+        "I12 a MongoDB database with a dollar",
+        spec("MongoDB", mongodb={"database": "$x"}),
+        "spec.mongodb.database must not contain / ",
+        "must not contain / ",
+    ),
+    Bad("I09 name of 53 characters", spec("Redis"), NAME, "must be at most 52 characters", name="a" * 53),
+    Bad("I09 name of 253 characters", spec("Redis"), NAME, "must be at most 52 characters", name="a" * 253),
+    Bad("name 1db", spec("Redis"), NAME, "with a letter first", name="1db"),
+    Bad("name orders.eu", spec("Redis"), NAME, "with a letter first", name="orders.eu"),
+    *(
+        Bad(f"I10 pods.{field} {key}", pods(**{field: {key: "x"}}), f"spec.pods.{field} must not hold", "must not hold")
+        for field, key in (
+            ("labels", "app"),
+            ("labels", "database-type"),
+            ("labels", "app.kubernetes.io/instance"),
+            ("labels", "databases.database-operator.io/role"),
+            ("annotations", "databases.database-operator.io/inputs"),
+        )
+    ),
+    Bad("I10 label of the Service", service(labels={"app": "x"}), "spec.service.labels must not hold app", "must not hold app"),
+    Bad(
+        "I20 as root", pods(securityContext={"runAsUser": 0}), "spec.pods.securityContext.runAsUser", "spec.pods.securityContext.runAsUser"
+    ),
+    Bad("I20 root allowed", pods(securityContext={"runAsNonRoot": False}), "spec.pods.securityContext.runAsNonRoot", "must be one of True"),
+    Bad(
+        "I20 seccomp off",
+        pods(securityContext={"seccompProfile": {"type": "Unconfined"}}),
+        "seccompProfile.type: Unsupported value",
+        "must be one of RuntimeDefault",
+    ),
+    Bad("toleration that is a word", pods(tolerations=["all"]), "spec.pods.tolerations[0]", "Expected `object`, got `str`"),
+    Bad(
+        "toleration with an unknown effect",
+        pods(tolerations=[{"effect": "Never"}]),
+        "tolerations[0].effect: Unsupported value",
+        "must be one of NoSchedule",
+    ),
+    Bad(
+        "spread constraint without a key",
+        pods(topologySpreadConstraints=[{"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]),
+        "topologyKey: Required value",
+        "is required",
+    ),
+    Bad(
+        "affinity of no shape",
+        pods(affinity={"nodeAffinity": []}),
+        "spec.pods.affinity.nodeAffinity in body must be of type object",
+        "must be of type object",
+    ),
+    Bad("spread is none", pods(spread="none"), 'spec.pods.spread: Unsupported value: "none"', "Invalid enum value 'none'"),
+    Bad("grace period of 0", pods(terminationGracePeriodSeconds=0), "should be greater than or equal to 1", "Expected `int` >= 1"),
+    Bad(
+        "readOnly of Elasticsearch",
+        service("Elasticsearch", readOnly={}),
+        "spec.service.readOnly is only for PostgreSQL, MongoDB and Redis",
+        "is only for PostgreSQL",
+    ),
+    Bad(
+        "readOnly of SQLite",
+        service("SQLite", readOnly={}),
+        "spec.service.readOnly is only for PostgreSQL, MongoDB and Redis",
+        "is only for PostgreSQL",
+    ),
+    Bad(
+        "nodePort of a ClusterIP",
+        service(nodePort=30000),
+        "spec.service.nodePort is only for type NodePort or LoadBalancer",
+        "is only for type NodePort",
+    ),
+    Bad(
+        "nodePort below readOnly",
+        service(readOnly={"nodePort": 30000}),
+        "spec.service.readOnly.nodePort is only for type",
+        "is only for type NodePort",
+    ),
+    Bad(
+        "class of a NodePort",
+        service(type="NodePort", loadBalancerClass="x"),
+        "spec.service.loadBalancerClass is only for type LoadBalancer",
+        "is only for type LoadBalancer",
+    ),
+    Bad(
+        "access mode",
+        storage(accessMode="ReadOnlyMany"),
+        'spec.storage.accessMode: Unsupported value: "ReadOnlyMany"',
+        "Invalid enum value",
+    ),
+    Bad("deletionPolicy", spec("Redis", deletionPolicy="retain"), 'spec.deletionPolicy: Unsupported value: "retain"', "Invalid enum value"),
+    *(Bad(f"I11 {kind} in {path}", make(f"a{text}"), f"spec.{path}", ONE_LINE) for path, make in SHAPES for kind, text in BREAKS.items()),
+    *(
+        Bad(
+            f"I11 {kind} in {path}",
+            make(valid + text),
+            f"spec.{path} {message}" if not path.endswith(("labels", "parameters")) else message,
+            message if kind != "last newline" else ONE_LINE,
+        )
+        for path, valid, message, make in PATTERNED
+        for kind, text in BREAKS.items()
+    ),
+]
+
+EVERY_FIELD = spec(
+    "PostgreSQL",
+    image="reg.example:5000/pg:16.4@sha256:" + "0" * 64,
+    imagePullPolicy="Always",
+    imagePullSecrets=[{"name": "reg"}],
+    replicas=3,
+    storage={"size": "1.5Gi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"},
+    resources={"cpu": "500m", "memory": "512Mi", "cpuLimit": "0.5", "memoryLimit": "1Gi"},
+    postgresql={
+        "database": "a \"b\" 'c' $(reboot) `id`; %s",
+        "username": "shop",
+        "passwordSecret": {"name": "s.x", "key": "p_w-d.1"},
+        "parameters": {"max_connections": 200, "work_mem": "64MB", "auto_explain.log_min_duration": "1s"},
+        "synchronous": "Required",
+    },
+    env=[{"name": "A"}, {"name": "b.c-d", "value": "$(A)"}, {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+    deletionPolicy="DoNotDelete",
+    pods={
+        "labels": {"team": "shop", "example.com/x": ""},
+        "annotations": {"example.com/note": "hands off"},
+        "spread": "Required",
+        "nodeSelector": {"disk": "ssd"},
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}]
+                }
+            },
+            "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 100, "podAffinityTerm": {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "x"}}}}
+                ]
+            },
+        },
+        "tolerations": [
+            {"operator": "Exists"},
+            {"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 30},
+        ],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}],
+        "priorityClassName": "high",
+        "schedulerName": "mine",
+        "terminationGracePeriodSeconds": 600,
+        "securityContext": {"runAsUser": 1000, "fsGroup": 1000, "runAsNonRoot": True, "supplementalGroups": [5]},
+    },
+    service={
+        "type": "LoadBalancer",
+        "annotations": {"example.com/internal": "true"},
+        "labels": {"team": "shop"},
+        "loadBalancerClass": "example.com/lb",
+        "loadBalancerSourceRanges": ["10.0.0.0/8", "fd00::/8"],
+        "externalTrafficPolicy": "Local",
+        "nodePort": 30432,
+        "readOnly": {"type": "NodePort", "nodePort": 30433},
+    },
+)
+
+GOOD: list[tuple[str, Spec]] = [
+    *((f"least {kind}", spec(kind)) for kind in ("PostgreSQL", "MongoDB", "Redis", "Elasticsearch", "SQLite")),
+    ("every field", EVERY_FIELD),
+    *(
+        (f"empty section of {kind}", spec(kind, **{kind.lower(): {}}))
+        for kind in ("PostgreSQL", "MongoDB", "Redis", "Elasticsearch", "SQLite")
+    ),
+    ("SQLite stopped", spec("SQLite", replicas=0)),
+    ("Redis standalone stopped", redis(0, mode="standalone")),
+    ("Redis sentinel with 1", redis(1, mode="sentinel")),
+    ("Redis cluster of 6 with 3 shards", redis(6, mode="cluster", shards=3)),
+    ("Redis cluster stopped with 5 shards", redis(0, mode="cluster", shards=5)),
+    ("Required with 0 replicas", spec("PostgreSQL", replicas=0, postgresql={"synchronous": "Required"})),
+    ("10 replicas", spec("PostgreSQL", replicas=10)),
+    ("no storage class at all", storage(storageClassName="")),
+    ("size 1Mi", storage(size="1Mi")),
+    ("size 0.5Gi", storage(size="0.5Gi")),
+    ("equal request and limit", spec("Redis", resources={"cpu": "1", "cpuLimit": "1000m", "memory": "1Gi", "memoryLimit": "1024Mi"})),
+    ("file in a folder", spec("SQLite", sqlite={"databaseFile": "/data/a b/ü..db"})),
+    ("node roles none", spec("Elasticsearch", elasticsearch={"nodeRoles": []})),
+    ("I11 shell in a parameter", redis(parameters={"a": "$(reboot) `id`; x | y > z \\ ' \" %s {{x}}"})),
+    ("parameters as numbers and words", spec("MongoDB", mongodb={"parameters": {"cacheSizeGB": 1, "net.maxIncomingConnections": "200"}})),
+]
+
+FIRST_VERSION: dict[str, Spec] = {
+    "PostgreSQL": {
+        "type": "PostgreSQL",
+        "version": "16",
+        "replicas": 1,
+        "storage": {"size": "10Gi", "storageClassName": "standard", "accessMode": "ReadWriteOnce"},
+        "resources": {"cpu": "500m", "memory": "512Mi", "cpuLimit": "1", "memoryLimit": "1Gi"},
+        "postgresql": {
+            "database": "myapp",
+            "username": "postgres",
+            "passwordSecret": {"name": "postgres-secret", "key": "password"},
+            "parameters": {"max_connections": "200", "shared_buffers": "256MB"},
+        },
+    },
+    "MongoDB": {
+        "type": "MongoDB",
+        "version": "7.0",
+        "replicas": 3,
+        "storage": {"size": "20Gi"},
+        "resources": {"cpu": "500m", "memory": "1Gi", "cpuLimit": "2", "memoryLimit": "2Gi"},
+        "mongodb": {
+            "database": "myapp",
+            "username": "admin",
+            "passwordSecret": {"name": "mongodb-secret", "key": "password"},
+            "replicaSetName": "rs0",
+        },
+    },
+    "Redis": {
+        "type": "Redis",
+        "version": "7.2",
+        "replicas": 1,
+        "storage": {"size": "5Gi"},
+        "redis": {
+            "mode": "standalone",
+            "passwordSecret": {"name": "redis-secret", "key": "password"},
+            "parameters": {"maxmemory": "256mb"},
+        },
+    },
+    "Elasticsearch": {
+        "type": "Elasticsearch",
+        "version": "8.11.0",
+        "replicas": 3,
+        "storage": {"size": "50Gi"},
+        "elasticsearch": {
+            "clusterName": "my-cluster",
+            "nodeRoles": ["master", "data", "ingest"],
+            "parameters": {"node.name": "elasticsearch"},
+        },
+    },
+    "SQLite": {"type": "SQLite", "version": "latest", "replicas": 1, "storage": {"size": "1Gi"}, "sqlite": {"databaseFile": "app.db"}},
+}
+
+
+def _fixed(field: str, hint: str = "set it back") -> str:
+    return f"spec.{field} cannot be changed: {hint}"
+
+
+CHANGES = [
+    Change("I02 type", spec("PostgreSQL"), spec("MongoDB"), _fixed("type")),
+    Change("I03 storage shrinks", storage(size="20Gi"), storage(size="19Gi"), "spec.storage.size must not shrink"),
+    Change("I03 storage shrinks in another unit", storage(size="10Gi"), storage(size="10G"), "spec.storage.size must not shrink"),
+    Change("I03 storage removed", storage(size="20Gi"), spec("PostgreSQL"), "left out it counts as 10Gi"),
+    Change("I03 size removed", storage(size="20Gi"), storage(), "left out it counts as 10Gi"),
+    Change("I03 storage smaller than the default added", spec("PostgreSQL"), storage(size="5Gi"), "spec.storage.size must not shrink"),
+    Change("storage grows", storage(size="10Gi"), storage(size="11Gi"), None),
+    Change("storage added as it was", spec("PostgreSQL"), storage(size="10240Mi"), None),
+    Change("small storage removed", storage(size="5Gi"), spec("PostgreSQL"), None),
+    Change("I03 class changes", storage(storageClassName="a"), storage(storageClassName="b"), _fixed("storage.storageClassName")),
+    Change("I03 class added", spec("PostgreSQL"), storage(storageClassName="a"), _fixed("storage.storageClassName")),
+    Change("I03 no class instead of the default", spec("PostgreSQL"), storage(storageClassName=""), _fixed("storage.storageClassName")),
+    Change("I03 class removed with storage", storage(storageClassName="a"), spec("PostgreSQL"), _fixed("storage.storageClassName")),
+    Change("access mode changes", storage(accessMode="ReadWriteMany"), storage(accessMode="ReadWriteOnce"), _fixed("storage.accessMode")),
+    Change("access mode removed", storage(accessMode="ReadWriteMany"), spec("PostgreSQL"), _fixed("storage.accessMode")),
+    Change("access mode added as it was", spec("PostgreSQL"), storage(accessMode="ReadWriteOnce"), None),
+    *(
+        Change(f"{section}.{field} {what}", old, new, _fixed(f"{section}.{field}") if refused else None)
+        for kind, field, value, default in (
+            ("PostgreSQL", "database", "shop", "postgres"),
+            ("PostgreSQL", "username", "shop", "postgres"),
+            ("MongoDB", "database", "shop", "admin"),
+            ("MongoDB", "username", "shop", "root"),
+            ("MongoDB", "replicaSetName", "rs1", "rs0"),
+            ("Elasticsearch", "clusterName", "shop", "orders"),
+            ("SQLite", "databaseFile", "shop.db", "database.db"),
+        )
+        for section in (kind.lower(),)
+        for what, old, new, refused in (
+            ("changes", spec(kind, **{section: {field: value}}), spec(kind, **{section: {field: value + "2"}}), True),
+            ("is removed", spec(kind, **{section: {field: value}}), spec(kind, **{section: {}}), True),
+            ("goes with its section", spec(kind, **{section: {field: value}}), spec(kind), True),
+            ("is added", spec(kind), spec(kind, **{section: {field: value}}), True),
+            ("is added as its default", spec(kind), spec(kind, **{section: {field: default}}), False),
+            ("is removed as its default", spec(kind, **{section: {field: default}}), spec(kind), False),
+        )
+    ),
+    Change(
+        "the same file, with its folder",
+        spec("SQLite", sqlite={"databaseFile": "a.db"}),
+        spec("SQLite", sqlite={"databaseFile": "/data/a.db"}),
+        None,
+    ),
+    Change("standalone to sentinel", redis(1, mode="standalone"), redis(3, mode="sentinel"), None),
+    Change("sentinel to standalone", redis(3, mode="sentinel"), redis(1, mode="standalone"), None),
+    Change(
+        "standalone to a cluster", redis(1, mode="standalone"), redis(3, mode="cluster"), _fixed("redis.mode", "a Redis becomes a cluster")
+    ),
+    Change("no mode to a cluster", spec("Redis", replicas=3), redis(3, mode="cluster"), _fixed("redis.mode", "a Redis becomes a cluster")),
+    Change("cluster to sentinel", redis(3, mode="cluster"), redis(3, mode="sentinel"), _fixed("redis.mode", "a Redis becomes a cluster")),
+    Change(
+        "cluster section removed", redis(3, mode="cluster"), spec("Redis", replicas=3), _fixed("redis.mode", "a Redis becomes a cluster")
+    ),
+    Change("shards", redis(6, mode="cluster", shards=3), redis(6, mode="cluster", shards=4), None),
+    Change(
+        "I06 scaled to 1 with Required",
+        spec("PostgreSQL", replicas=2, postgresql={"synchronous": "Required"}),
+        postgresql(synchronous="Required"),
+        "must not be Required with 1 replica",
+    ),
+    Change(
+        "everything that may change",
+        EVERY_FIELD,
+        spec(
+            "PostgreSQL",
+            version="18",
+            replicas=0,
+            storage={"size": "2Gi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"},
+            postgresql={"database": EVERY_FIELD["postgresql"]["database"], "username": "shop"},
+        ),
+        None,
+    ),
+]

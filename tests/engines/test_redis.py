@@ -1,0 +1,515 @@
+"""Redis as pure functions: what is refused, what is planned, what comes next."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from database_operator.api.database import Database, Metadata, Resolved, resolve
+from database_operator.api.spec import DatabaseSpec
+from database_operator.api.status import Role
+from database_operator.build import constants as c
+from database_operator.build import redisconf
+from database_operator.build.manifest import Manifest
+from database_operator.engines.base import Action, Command, Inputs, Label, Member, Observation, Platform, Restart, Switchover, Wait
+from database_operator.engines.redis import ENGINE, config
+from database_operator.engines.redis.live import LIVE, changed, default
+from database_operator.engines.redis.topology import topology
+
+PLATFORM = Platform(agent_image="agent:1")
+MI = 1024**2
+
+
+def database(redis: dict[str, Any] | None = None, **spec: Any) -> Resolved:
+    content = {"type": "Redis", "version": "7.2", "redis": redis or {}} | spec
+    metadata = Metadata(name="cache", namespace="shop", uid="u1")
+    return resolve(Database(metadata=metadata, spec=msgspec.convert(content, DatabaseSpec)))
+
+
+def given_parameters(parameters: dict[str, str | int], **spec: Any) -> Resolved:
+    return database({"parameters": parameters}, **spec)
+
+
+def plan(db: Resolved, **inputs: Any) -> dict[tuple[str, str], Manifest]:
+    return {(child["kind"], child["metadata"]["name"]): child for child in ENGINE.plan(db, Inputs(platform=PLATFORM, **inputs))}
+
+
+def inputs_of(db: Resolved) -> str:
+    annotations = plan(db)["StatefulSet", "cache"]["spec"]["template"]["metadata"]["annotations"]
+    return str(annotations[c.INPUTS])
+
+
+def settings_of(db: Resolved) -> str:
+    return str(plan(db)["ConfigMap", "cache-settings"]["data"]["redis.conf"])
+
+
+def split(line: str) -> list[str]:
+    """A configuration line read back as Redis' own ``sdssplitargs`` reads it."""
+    words: list[str] = []
+    position = 0
+    while position < len(line):
+        if line[position] == " ":
+            position += 1
+            continue
+        word = bytearray()
+        if line[position] != '"':
+            end = (line + " ").index(" ", position)
+            words.append(line[position:end])
+            position = end
+            continue
+        position += 1
+        while line[position] != '"':
+            if line.startswith("\\x", position):
+                word.append(int(line[position + 2 : position + 4], 16))
+                position += 4
+            elif line[position] == "\\":
+                word += {"n": b"\n", "r": b"\r", "t": b"\t", "b": b"\b", "a": b"\a"}.get(line[position + 1], line[position + 1].encode())
+                position += 2
+            else:
+                word += line[position].encode()
+                position += 1
+        words.append(word.decode())
+        position += 1
+    return words
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=5))
+def test_no_word_leaves_its_place(words: list[str]) -> None:
+    line = redisconf.line(*words)
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert line.isascii()
+    assert split(line[:-1]) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("maxmemory", "1", "maxmemory 1\n"),
+        ("save", "", 'save ""\n'),
+        ("save", "900 1 300 10", "save 900 1\nsave 300 10\n"),
+        (
+            "client-output-buffer-limit",
+            "normal 0 0 0 pubsub 32mb 8mb 60",
+            "client-output-buffer-limit normal 0 0 0\nclient-output-buffer-limit pubsub 32mb 8mb 60\n",
+        ),
+        ("latency-tracking-info-percentiles", "50 99", "latency-tracking-info-percentiles 50 99\n"),
+        ("syslog-ident", "a b", 'syslog-ident "a b"\n'),
+    ],
+)
+def test_directives_of_several_words(name: str, value: str, text: str) -> None:
+    assert redisconf.directive(name, value) == text
+
+
+REFUSED = [
+    ("port", 6380),
+    ("dir", "/tmp"),
+    ("dbfilename", "../x"),
+    ("bind", "10.0.0.1"),
+    ("requirepass", "x"),
+    ("masterauth", "x"),
+    ("aclfile", "/data/x"),
+    ("user", "default on nopass"),
+    ("replicaof", "evil 6379"),
+    ("slaveof", "evil 6379"),
+    ("SlaveOf", "evil 6379"),
+    ("slave-read-only", "no"),
+    ("replica-priority", 0),
+    ("loadmodule", "/data/x.so"),
+    ("LOADMODULE", "/data/x.so"),
+    ("rename-command", "CONFIG x"),
+    ("include", "/data/x.conf"),
+    ("daemonize", "yes"),
+    ("unixsocket", "/data/s"),
+    ("tls-port", 6380),
+    ("cluster-enabled", "yes"),
+    ("cluster-announce-ip", "1.2.3.4"),
+    ("enable-debug-command", "yes"),
+    ("enable-module-command", "local"),
+    ("enable-protected-configs", "yes"),
+    ("oom-score-adj-values", "0 0 0"),
+    ("logfile", "/data/log"),
+    ("maxmemory", "lots"),
+    ("maxmemory", -1),
+    ("maxmemory-policy", "sometimes"),
+    ("appendonly", "true"),
+    ("hz", 0),
+    ("save", "900"),
+    ("notify-keyspace-events", "KQ"),
+    ("min-replicas-to-write", 1),
+    ("timeout", "1\nloadmodule /data/x.so"),
+    ("databases", "16\nloadmodule /data/x.so"),
+    ("databases", "1\0"),
+    ("x.y", "1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_refused_parameters_name_their_field(name: str, value: str | int) -> None:
+    found = ENGINE.problems(given_parameters({name: value}))
+    assert [problem.field for problem in found] == [f"spec.redis.parameters.{config.canonical_name(name)}"]
+    assert found[0].message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", 6379), ("dir", "/data"), ("protected-mode", "yes"), ("pidfile", "/x"), ("bind", "0.0.0.0"), ("daemonize", "no")],
+)
+def test_harmless_parameters_are_ignored(name: str, value: str | int) -> None:
+    db = given_parameters({name: value})
+    assert ENGINE.problems(db) == []
+    assert settings_of(db) == settings_of(database())
+
+
+def test_a_parameter_given_under_two_names_is_refused() -> None:
+    found = ENGINE.problems(given_parameters({"slave-lazy-flush": "yes", "Replica-Lazy-Flush": "no"}))
+    assert [problem.field for problem in found] == ["spec.redis.parameters.replica-lazy-flush"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"version": "6.0"}, "spec.version"),
+        ({"version": "5"}, "spec.version"),
+        ({"version": "7.2-alpine"}, "spec.version"),
+        ({"version": "alpine"}, "spec.version"),
+        ({"image": "registry.local/redis:7-alpine3.20"}, "spec.image"),
+        ({"version": "6.2", "redis": {"mode": "cluster"}, "replicas": 3}, "spec.version"),
+        ({"redis": {"parameters": {"maxmemory": "1gb"}}, "resources": {"memoryLimit": "512Mi"}}, "spec.redis.parameters.maxmemory"),
+        ({"redis": {"parameters": {"min-replicas-to-write": 3}}, "replicas": 3}, "spec.redis.parameters.min-replicas-to-write"),
+        ({"env": [{"name": "LD_PRELOAD", "value": "/data/x.so"}]}, "spec.env[0].name"),
+        ({"env": [{"name": "TZ", "value": "UTC"}, {"name": "REDISCLI_AUTH", "value": "x"}]}, "spec.env[1].name"),
+    ],
+)
+def test_problems(spec: dict[str, Any], field: str) -> None:
+    assert [problem.field for problem in ENGINE.problems(database(**spec))] == [field]
+
+
+@pytest.mark.parametrize("version", ["6.2", "7", "7.2.4", "7.2-bookworm", "8.0", "latest", "7.2.4-alpha1"])
+def test_versions_that_are_taken(version: str) -> None:
+    assert ENGINE.problems(database(version=version)) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "mebibytes"),
+    [({}, 384), ({"resources": {"memoryLimit": "1Gi"}}, 768), ({"resources": {"memory": "1Gi"}}, 384)],
+)
+def test_maxmemory_leaves_a_quarter(spec: dict[str, Any], mebibytes: int) -> None:
+    assert config.live(database(**spec))["maxmemory"] == str(mebibytes * MI)
+
+
+def test_a_parameter_wins() -> None:
+    wanted = config.live(given_parameters({"MaxMemory": "64mb", "appendonly": "no"}, resources={"memoryLimit": "1Gi"}))
+    assert wanted["maxmemory"] == str(64 * MI)
+    assert wanted["appendonly"] == "no"
+
+
+def test_settings_are_sorted_and_hold_what_the_operator_owns() -> None:
+    assert settings_of(given_parameters({"maxmemory": "64mb", "databases": 4})) == (
+        "appendonly yes\ndatabases 4\ndir /data\nmaxmemory 67108864\nmaxmemory-policy noeviction\nmin-replicas-to-write 0\n"
+        "port 6379\nprotected-mode no\nrepl-diskless-sync-delay 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rolls"),
+    [
+        ("databases", 4, True),
+        ("io-threads", 2, True),
+        ("hash-max-ziplist-entries", 64, True),
+        ("maxmemory", "64mb", False),
+        ("hz", 20, False),
+    ],
+)
+def test_only_what_a_running_server_cannot_take_rolls(name: str, value: str | int, rolls: bool) -> None:
+    assert (inputs_of(given_parameters({name: value})) != inputs_of(database())) is rolls
+
+
+def test_growing_to_sentinel_restarts_nobody() -> None:
+    assert inputs_of(database(replicas=1)) == inputs_of(database(replicas=3))
+
+
+def test_children() -> None:
+    alone = [
+        ("ConfigMap", "cache-settings"),
+        ("Service", "cache-service"),
+        ("Service", "cache-members"),
+        ("StatefulSet", "cache"),
+    ]
+    assert list(plan(database())) == alone
+    three = {
+        *alone,
+        ("Service", "cache-ro"),
+        ("ServiceAccount", "cache-agent"),
+        ("Role", "cache-agent"),
+        ("RoleBinding", "cache-agent"),
+        ("Service", "cache-sentinel"),
+        ("StatefulSet", "cache-sentinel"),
+        ("PodDisruptionBudget", "cache-pdb"),
+    }
+    assert set(plan(database(replicas=3))) == three
+    assert set(plan(database(replicas=3), members=3)) == three
+
+
+def test_sentinels_stay_until_one_member_is_left() -> None:
+    assert ("StatefulSet", "cache-sentinel") in plan(database(replicas=1), members=3)
+    assert ("StatefulSet", "cache-sentinel") not in plan(database(replicas=1), members=1)
+    assert ("StatefulSet", "cache-sentinel") not in plan(database(replicas=0), members=3)
+
+
+@pytest.mark.parametrize(("replicas", "role"), [(1, None), (2, "primary"), (3, "primary")])
+def test_only_sentinel_mode_selects_by_role(replicas: int, role: str | None) -> None:
+    selector = plan(database(replicas=replicas))["Service", "cache-service"]["spec"]["selector"]
+    assert selector.get(c.ROLE) == role
+
+
+def test_the_agent_may_touch_its_own_pods_and_claims_alone() -> None:
+    pods = [f"cache-{ordinal}" for ordinal in range(10)]
+    assert plan(database(replicas=3))["Role", "cache-agent"]["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"], "resourceNames": pods},
+        {
+            "apiGroups": [""],
+            "resources": ["persistentvolumeclaims"],
+            "verbs": ["get", "patch"],
+            "resourceNames": [f"data-{pod}" for pod in pods],
+        },
+    ]
+
+
+def test_no_secret_in_plan() -> None:
+    secret = {key: f"secret-{key}" for key in ENGINE.internal(database(), {})} if ENGINE.internal else {}
+    assert secret
+    text = msgspec.json.encode(ENGINE.plan(database(replicas=3), Inputs(platform=PLATFORM, internal=secret))).decode()
+    assert not [value for value in secret.values() if value in text]
+
+
+def test_internal_is_made_once() -> None:
+    assert ENGINE.internal is not None
+    first = ENGINE.internal(database(), {})
+    assert sorted(first) == ["cluster-id", "operator-password", "replica-password", "sentinel-password"]
+    assert ENGINE.internal(database(), first) == {}
+    assert set(ENGINE.internal(database(), {"cluster-id": "x"})) == set(first) - {"cluster-id"}
+
+
+def test_credentials() -> None:
+    alone = ENGINE.credentials(database(), "p@ss:/ü", PLATFORM)
+    assert alone == {
+        "type": "redis",
+        "provider": "database-operator",
+        "host": "cache-service.shop.svc.cluster.local",
+        "port": "6379",
+        "username": "default",
+        "password": "p@ss:/ü",
+        "database": "0",
+        "uri": "redis://default:p%40ss%3A%2F%C3%BC@cache-service.shop.svc.cluster.local:6379/0",
+    }
+    three = ENGINE.credentials(database(replicas=3), "x", PLATFORM)
+    assert {key: three[key] for key in three if key not in alone} == {
+        "sentinel-host": "cache-sentinel.shop.svc.cluster.local",
+        "sentinel-master": "mymaster",
+        "ro-host": "cache-ro.shop.svc.cluster.local",
+        "ro-uri": "redis://default:x@cache-ro.shop.svc.cluster.local:6379/0",
+    }
+
+
+def test_probes_ask_the_database_and_hold_no_password() -> None:
+    container = plan(database())["StatefulSet", "cache"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["readinessProbe"]["exec"]["command"][:6] == ["redis-cli", "--no-auth-warning", "--user", "operator", "-e", "EVAL_RO"]
+    old = plan(database(version="6.2"))["StatefulSet", "cache"]["spec"]["template"]["spec"]["containers"][0]
+    assert "-e" not in old["readinessProbe"]["exec"]["command"]
+
+
+def test_the_user_s_resources_are_not_the_sentinels() -> None:
+    children = plan(database(replicas=3, resources={"memory": "4Gi"}, env=[{"name": "TZ", "value": "UTC"}]))
+    container = children["StatefulSet", "cache-sentinel"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["requests"]["memory"] == "32Mi"
+    assert "TZ" not in [variable["name"] for variable in container["env"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "shown"),
+    [
+        ("maxmemory", "64MB", "67108864"),
+        ("maxmemory", "64m", "64000000"),
+        ("maxmemory", "0", "0"),
+        ("appendonly", "YES", "yes"),
+        ("notify-keyspace-events", "AKE", "g$lshzxetdKE"),
+        ("notify-keyspace-events", "Ex$", "$xE"),
+        ("save", '""', ""),
+        ("save", "900  1", "900 1"),
+        ("slowlog-log-slower-than", "-1", "-1"),
+    ],
+)
+def test_canonical_values(name: str, written: str, shown: str) -> None:
+    assert LIVE[name].canonical(written) == shown
+    assert LIVE[name].canonical(shown) == shown
+
+
+def test_changed_shows_only_what_differs_from_the_defaults() -> None:
+    answer = {name: default(name) for name in LIVE} | {"maxmemory": "5", "databases": "16", "masterauth": "secret"}
+    assert changed(answer) == {"maxmemory": "5"}
+
+
+# --- topology
+
+SETTLED = {"role": "slave", "elected": "cache-0", "settings": {}, "priority": "100", "password": "current"}
+
+
+def stands(db: Resolved) -> dict[str, str]:
+    return {name: value for name, value in config.live(db).items() if value != default(name)}
+
+
+def member(db: Resolved, number: int, role: str = "replica", **more: Any) -> Member:
+    own = {"role": "master", "elected": f"cache-{number}"} if role == "primary" else {}
+    facts = SETTLED | own | {"settings": stands(db)} | more.pop("facts", {})
+    base = {"pod": f"cache-{number}", "uid": f"u{number}", "ready": True, "running": True, "was_ready": True, "reached": True}
+    base |= {"role": Role(role), "role_label": role, "lag_bytes": 0 if role == "replica" else None}
+    return Member(**(base | {"facts": facts} | more))
+
+
+def next_step(db: Resolved, *members: Member) -> Action | None:
+    assert ENGINE.topology is not None
+    return ENGINE.topology(db, Observation(members=members, wanted=db.spec.replicas))
+
+
+ONE, THREE = database(), database(replicas=3)
+
+
+@pytest.mark.parametrize(
+    ("db", "members", "want"),
+    [
+        pytest.param(ONE, [member(ONE, 0, "primary")], None, id="settled"),
+        pytest.param(THREE, [member(THREE, 0, "primary"), member(THREE, 1), member(THREE, 2)], None, id="settled three"),
+        pytest.param(ONE, [member(ONE, 0, "primary", reached=None)], None, id="not asked yet"),
+        pytest.param(ONE, [member(ONE, 0, "primary", role_label=None)], Label("cache-0", "primary"), id="label"),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, "replica", role_label="primary"), member(THREE, 1, "primary", role_label=None)],
+            Label("cache-0", "replica"),
+            id="strip before label",
+        ),
+        pytest.param(ONE, [member(ONE, 0, "primary", outdated=True)], Restart("cache-0"), id="alone"),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, "primary", outdated=True), member(THREE, 1, outdated=True), member(THREE, 2, outdated=True)],
+            Restart("cache-1"),
+            id="replicas first",
+        ),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, "primary", outdated=True), member(THREE, 1, ready=False), member(THREE, 2, outdated=True)],
+            Wait("cache-1 is not ready"),
+            id="one at a time",
+        ),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, "primary", outdated=True), member(THREE, 1), member(THREE, 2, outdated=True, ready=False)],
+            Restart("cache-2", "it is not ready, and its inputs have changed"),
+            id="revert heals",
+        ),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, "primary", outdated=True), member(THREE, 1, lag_bytes=9), member(THREE, 2, lag_bytes=3)],
+            Switchover("cache-2", "cache-0 is restarted"),
+            id="then hand over",
+        ),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, "primary", outdated=True), member(THREE, 1, lag_bytes=None), member(THREE, 2, lag_bytes=None)],
+            Wait("no replica is in sync with the primary"),
+            id="nobody in sync",
+        ),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, outdated=True), member(THREE, 1), member(THREE, 2)],
+            Wait("cache has no primary: Sentinel elects one"),
+            id="never elects",
+        ),
+        pytest.param(
+            THREE,
+            [
+                member(THREE, 0, "unknown", role_label="replica", facts={"role": "master", "elected": "cache-1"}),
+                member(THREE, 1, "primary"),
+                member(THREE, 2),
+            ],
+            Command("demote", "cache-0", message="Sentinel has chosen cache-1: cache-0 becomes its replica"),
+            id="stale primary",
+        ),
+        pytest.param(
+            ONE,
+            [member(ONE, 0), member(ONE, 1), member(ONE, 2, "primary")],
+            Switchover("cache-0", "cache-2 leaves"),
+            id="the primary leaves last",
+        ),
+        pytest.param(ONE, [member(ONE, 0)], Command("promote", "cache-0", message="cache-0 is the only member left"), id="left behind"),
+        pytest.param(
+            ONE,
+            [member(ONE, 0, "primary", facts={"password": "old"})],
+            Command("password", "cache-0", message="handing the new password to cache-0"),
+            id="new password",
+        ),
+        pytest.param(ONE, [member(ONE, 0, "primary", facts={"password": "both"})], None, id="both passwords for a while"),
+    ],
+)
+def test_topology(db: Resolved, members: list[Member], want: Action | None) -> None:
+    assert next_step(db, *members) == want
+
+
+def test_parameters_are_set_live_and_taken_back() -> None:
+    db = given_parameters({"maxmemory": "64mb"})
+    action = next_step(db, member(ONE, 0, "primary", facts={"settings": stands(ONE) | {"hz": "20"}}))
+    assert isinstance(action, Command)
+    assert (action.name, action.pod) == ("configure", "cache-0")
+    assert dict(action.arguments) == {"maxmemory": str(64 * MI), "hz": "10"}
+
+
+def test_writes_are_bound_to_replicas_only_once_one_is_there() -> None:
+    primary = member(ONE, 0, "primary")
+    assert next_step(THREE, primary) is None
+    action = next_step(THREE, primary, member(THREE, 1))
+    assert isinstance(action, Command)
+    assert dict(action.arguments) == {"min-replicas-to-write": "1"}
+
+
+def test_a_preference_of_a_planned_move_is_taken_back() -> None:
+    action = next_step(ONE, member(ONE, 0, "primary", facts={"priority": "1"}))
+    assert isinstance(action, Command)
+    assert dict(action.arguments) == {"replica-priority": "100"}
+
+
+@st.composite
+def members_of_three(draw: st.DrawFn) -> list[Member]:
+    roles = st.sampled_from(["primary", "replica", "unknown"])
+    flags = st.booleans()
+    return [
+        member(
+            THREE,
+            number,
+            draw(roles),
+            ready=draw(flags),
+            outdated=draw(flags),
+            terminating=draw(flags),
+            reached=draw(st.sampled_from([True, False, None])),
+            role_label=draw(st.sampled_from(["primary", "replica", None])),
+            lag_bytes=draw(st.sampled_from([None, 0, 100])),
+        )
+        for number in range(draw(st.integers(0, 5)))
+    ]
+
+
+@given(members_of_three())
+def test_topology_is_total_and_never_touches_a_primary_that_has_heirs(members: list[Member]) -> None:
+    action = topology(THREE, Observation(members=tuple(members), wanted=3))
+    primaries = [one.pod for one in members if one.role is Role.PRIMARY]
+    if isinstance(action, Restart):
+        assert len(primaries) == 1
+        assert action.pod != primaries[0] or len(members) == 1
+    if isinstance(action, Switchover):
+        target = next(one for one in members if one.pod == action.to)
+        assert target.role is Role.REPLICA
+        assert target.ready
+    if isinstance(action, Label) and action.role == "primary":
+        assert [action.pod] == primaries
+    assert not (isinstance(action, Command) and action.name == "promote")

@@ -1,0 +1,82 @@
+"""Elasticsearch in real pods: it comes up secured, keeps its data, takes changes while it runs."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.pods.running import Running
+
+pytestmark = pytest.mark.pods
+
+MANIFEST: dict[str, Any] = {
+    "apiVersion": "databases.database-operator.io/v1alpha1",
+    "kind": "Database",
+    "metadata": {"name": "search"},
+    "spec": {
+        "type": "Elasticsearch",
+        "version": "8.11.0",
+        "storage": {"size": "1Gi"},
+        "resources": {"cpu": "100m", "memory": "900Mi", "memoryLimit": "1200Mi"},
+        "elasticsearch": {"parameters": {"search.max_buckets": 20000}},
+    },
+}
+
+
+def basic(password: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'elastic:{password}'.encode()).decode()}"}
+
+
+def call(search: Running, method: str, path: str, content: Any = None) -> Any:
+    status, answer = search.http(method, path, content, basic(search.login()["password"]))
+    assert status in (200, 201), answer
+    return answer
+
+
+def document(search: Running) -> Any:
+    """None while the shard is being recovered: the node is in the cluster before."""
+    status, answer = search.http("GET", "/orders/_doc/1", None, basic(search.login()["password"]))
+    return answer["_source"] if status == 200 else None
+
+
+def persistent(search: Running) -> dict[str, str]:
+    settings: dict[str, str] = call(search, "GET", "/_cluster/settings?flat_settings=true")["persistent"]
+    return settings
+
+
+def heap_mib(search: Running) -> int:
+    nodes = call(search, "GET", "/_nodes/_local/jvm")["nodes"]
+    return int(next(iter(nodes.values()))["jvm"]["mem"]["heap_max_in_bytes"]) // 2**20
+
+
+def test_elasticsearch_lives(database: Callable[[dict[str, Any]], Running]) -> None:
+    search = database(MANIFEST)
+    search.wait_settled()
+    assert search.http("GET", "/_cluster/health")[0] == 401
+    assert search.http("GET", "/_cluster/health", None, basic("changeme"))[0] == 401
+    assert heap_mib(search) == 600
+    assert persistent(search)["search.max_buckets"] == "20000"
+    assert "initial_master_nodes" not in search.get("configmap", "search-settings")["data"]["elasticsearch.yml"]
+    call(search, "PUT", "/orders/_doc/1?refresh=true", {"item": "book"})
+
+    search.make_secret("login", password="my own password: /@ü")
+    before = search.uids()
+    search.patch({"elasticsearch": {"passwordSecret": {"name": "login"}, "parameters": {"search.max_buckets": None}}})
+    search.wait("the new password in force", lambda: search.http("GET", "/_cluster/health", None, basic("my own password: /@ü"))[0] == 200)
+    search.wait("back to the default", lambda: "search.max_buckets" not in persistent(search), 60)
+    search.wait_settled()
+    assert search.uids() == before
+    assert search.restarts() == 0
+
+    search.kill_container("org.elasticsearch.server")
+    search.wait("restarted", lambda: search.restarts() == 1)
+    search.wait_settled()
+    assert search.wait("recovered", lambda: document(search), 60) == {"item": "book"}
+
+    search.patch({"elasticsearch": {"parameters": {"indices.query.bool.max_clause_count": 2048}}})
+    search.wait("replaced", lambda: search.uids() and search.uids() != before)
+    search.wait_settled()
+    assert search.wait("recovered", lambda: document(search), 60) == {"item": "book"}
+    nodes = call(search, "GET", "/_nodes/_local/settings?flat_settings=true")["nodes"]
+    assert next(iter(nodes.values()))["settings"]["indices.query.bool.max_clause_count"] == "2048"

@@ -1,0 +1,42 @@
+"""Runs the stages of ``./test``, names each, and stops at the first that fails."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+PYTEST = [sys.executable, "-m", "pytest", "--quiet"]
+
+STAGES: list[tuple[str, list[str]]] = [
+    ("static checks", ["scripts/check"]),
+    ("unit tests, the runtime on a virtual clock", [*PYTEST, "-m", "not apiserver and not pods and not long"]),
+    ("real API server", [*PYTEST, "-m", "apiserver and not pods and not long"]),
+    ("real pods", [*PYTEST, "--durations=10", "-m", "pods and not long"]),
+]
+LONG = ("the full figures", [*PYTEST, "--durations=20", "-m", "long"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./test", description="Everything that must hold.")
+    parser.add_argument("--quick", action="store_true", help="without pods")
+    parser.add_argument("--long", action="store_true", help="the full figures as well")
+    flags = parser.parse_args()
+    stages = STAGES[:-1] if flags.quick else STAGES + ([LONG] if flags.long else [])
+    took = []
+    for title, command in stages:
+        print(f"\n=== {title}", flush=True)
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=PROJECT, env=os.environ, check=False).returncode
+        took.append(f"{title}: {time.monotonic() - started:.0f} s")
+        if code:
+            print(f"\nfailed in: {title}", flush=True)
+            return code
+    print("\nall stages passed\n  " + "\n  ".join(took), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
