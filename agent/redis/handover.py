@@ -53,28 +53,48 @@ def _moved(place: Place, sentinel: str) -> str | None:
     return None
 
 
+def heirs(info: dict[str, str]) -> list[str]:
+    """Hosts of the replicas in sync, the one with the most first."""
+    replicas = [dict(pair.partition("=")[::2] for pair in value.split(",")) for name, value in info.items() if name.startswith("slave")]
+    online = [replica for replica in replicas if replica.get("state") == "online"]
+    return [replica["ip"] for replica in sorted(online, key=lambda replica: -int(replica.get("offset", "0")))]
+
+
 def prestop() -> int:
-    """Never fails: the container stops all the same, and Sentinel then finds the primary gone."""
+    """Never fails: the container stops all the same, and the others then find the primary gone."""
     here = place()
     info = ask.fields(_local(here, "INFO replication"))
-    if here.settings.mode != "sentinel" or info.get("role") != "master" or info.get("connected_slaves", "0") == "0":
+    if here.settings.mode == "standalone" or info.get("role") != "master" or info.get("connected_slaves", "0") == "0":
         return 0
-    sentinel = _sentinel(here)
-    if sentinel is None:
-        return 0
-    _local(here, f"CLIENT PAUSE {int(PAUSE_SECONDS * 1000)} WRITE")
-    if not _caught_up(here):
-        _local(here, "CLIENT UNPAUSE")
-        log("no replica caught up: stopping as primary")
-        return 0
-    password = here.internal("operator-password")
-    ask.cli(sentinel, SENTINEL_PORT, password, [f"SENTINEL FAILOVER {here.settings.master}"])
-    primary = _moved(here, sentinel)
-    if primary is None:
-        log("Sentinel did not move the primary in time")
-        return 0
-    log(f"handed over to {primary}")
-    # sooner than Sentinel's script, which has to start first
-    announce(here, {primary.partition(".")[0]: "primary", here.pod: "replica"})
-    _local(here, f"REPLICAOF {primary} {PORT}", "CONFIG REWRITE")  # what the volume shall remember
+    moved = _by_takeover(here, info) if here.settings.mode == "cluster" else _by_sentinel(here)
+    log(f"handed over to {moved}" if moved else "stopping as primary: nobody took over in time")
     return 0
+
+
+def _by_takeover(place: Place, info: dict[str, str]) -> str | None:
+    """In a cluster the replica asks: its primary stops writes until it has them all, and the others vote for it."""
+    for heir in heirs(info)[:1]:
+        ask.cli(heir, PORT, place.internal("operator-password"), ["CLUSTER FAILOVER"])
+        deadline = time.monotonic() + MOVE_SECONDS
+        while time.monotonic() < deadline:
+            if ask.fields(_local(place, "INFO replication")).get("role") == "slave":
+                return heir
+            time.sleep(AGAIN_SECONDS)
+    return None
+
+
+def _by_sentinel(place: Place) -> str | None:
+    sentinel = _sentinel(place)
+    if sentinel is None:
+        return None
+    _local(place, f"CLIENT PAUSE {int(PAUSE_SECONDS * 1000)} WRITE")
+    if not _caught_up(place):
+        _local(place, "CLIENT UNPAUSE")
+        return None
+    ask.cli(sentinel, SENTINEL_PORT, place.internal("operator-password"), [f"SENTINEL FAILOVER {place.settings.master}"])
+    primary = _moved(place, sentinel)
+    if primary is not None:
+        # sooner than Sentinel's script, which has to start first
+        announce(place, {primary.partition(".")[0]: "primary", place.pod: "replica"})
+        _local(place, f"REPLICAOF {primary} {PORT}", "CONFIG REWRITE")  # what the volume shall remember
+    return primary

@@ -27,6 +27,10 @@ class Access:
         token = self._token()
         return bool(token) and hmac.compare_digest(hashlib.sha256(token).digest(), hashlib.sha256(offered).digest())
 
+    def _is_header(self, offered: bytes) -> bool:
+        """A token beyond ASCII comes in UTF-8 from some clients and in Latin-1 from others: headers have no charset."""
+        return self.is_token(offered) or self.is_token(offered.decode("latin-1").encode())
+
     def session(self) -> str:
         """The value of a new cookie: its expiry and a mark that only the token can make."""
         expiry = str(int(self._clock()) + SESSION_SECONDS)
@@ -45,11 +49,11 @@ class Access:
         scheme, _, offered = headers.get(b"authorization", b"").partition(b" ")
         match scheme.lower():
             case b"bearer":
-                return self.is_token(offered.strip())
+                return self._is_header(offered.strip())
             case b"basic":
                 try:
                     _, _, password = base64.b64decode(offered.strip(), validate=True).partition(b":")
                 except binascii.Error:
                     return False
-                return self.is_token(password)
+                return self._is_header(password)
         return self.is_session(cookies.get(COOKIE, ""))

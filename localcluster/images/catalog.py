@@ -14,8 +14,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """A folder beside this file with a Containerfile, built on Debian's ``suite``.
 
     ``arguments`` are its ARGs; ``extra`` are files and folders of the project that its build context has under the names given;
-    ``on_request`` ones are made by name alone, not with all others; ``artifact`` is a Maven artifact
-    ``group:name:version:type``, in the context as ``artifact.<type>``.
+    ``artifact`` is a Maven artifact ``group:name:version:type``, in the context as ``artifact.<type>``; an image ``on_request`` is
+    made by name alone, not with all others.
     """
 
     folder: str

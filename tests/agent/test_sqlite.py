@@ -405,6 +405,14 @@ def test_sessions_end() -> None:
     assert not Access(lambda: b"").is_token(b"")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_token_beyond_ascii_is_known_in_both_encodings(encoding: str) -> None:
+    access = Access(lambda: "schlüssel".encode())
+    assert access.allows({b"authorization": b"Bearer " + "schlüssel".encode(encoding)}, {})
+    assert access.allows({b"authorization": b"Basic " + base64.b64encode("token:schlüssel".encode(encoding))}, {})
+    assert not access.allows({b"authorization": b"Bearer schl"}, {})
+
+
 @pytest.mark.parametrize(
     ("mounts", "is_network"),
     [

@@ -64,10 +64,10 @@ def test_sqlite_lives(database: Callable[[dict[str, Any]], Running]) -> None:
     lite.wait("in force", lambda: query(lite, "PRAGMA journal_mode") == [["delete"]], 20)
     assert query(lite, "SELECT * FROM pragma_foreign_keys") == [[0]]
 
-    lite.make_secret("token", password="my own token: /@ü")
+    lite.make_secret("token", password="my own token: /@%")
     lite.patch({"sqlite": {"passwordSecret": {"name": "token"}}})
-    lite.wait("the new token in force", lambda: lite.http("GET", "/-/status", None, bearer(lite, "my own token: /@ü"))[0] == 200)
-    assert lite.login()["password"] == "my own token: /@ü"
+    lite.wait("the new token in force", lambda: lite.http("GET", "/-/status", None, bearer(lite, "my own token: /@%"))[0] == 200)
+    assert lite.login()["password"] == "my own token: /@%"
     lite.wait_settled()
     assert lite.uids() == before  # both changes came to the running pod
     assert lite.restarts() == 0

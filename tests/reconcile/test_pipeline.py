@@ -233,8 +233,14 @@ def test_k25_a_bad_image_that_is_reverted_heals_with_no_human(control_plane: Con
             at.broken["shop-0"] = "ImagePullBackOff"
             await at.change("shop", image="registry.invalid/none:1")
             await at.condition("shop", "Ready", "ImageNotPulled")
-            second = (await at.get(r.POD, "shop-0"))["metadata"]["uid"]
-            assert second != first
+            second = first
+
+            async def other() -> bool:
+                nonlocal second
+                second = (await at.get(r.POD, "shop-0"))["metadata"]["uid"] if await at.exists(r.POD, "shop-0") else first
+                return second != first
+
+            await until(other, 10, lambda: "the pod was not replaced for the new image")
             await at.change("shop", image=None)
 
             async def replaced() -> bool:

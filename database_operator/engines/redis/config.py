@@ -18,6 +18,7 @@ PORT = 6379
 DATA_PATH = "/data"
 SENTINELS = 3
 PARAMETERS_PATH = "spec.redis.parameters"
+NODE_TIMEOUT = 3000  # ms until the members of a cluster take a silent one for failed
 ASSUMED_MEMORY = "512Mi"  # where the spec sets no memory limit
 
 _PATHS = "the operator owns the paths inside the container"
@@ -156,7 +157,8 @@ def settings(database: Resolved) -> str:
     """redis.conf without secrets and without what only the pod knows: the agent adds its name, its role and its logins."""
     fixed = {"dir": DATA_PATH, "port": str(PORT), "protected-mode": "no"}
     if database.redis.mode is RedisMode.CLUSTER:
-        fixed |= {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf"}
+        fixed |= {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": str(NODE_TIMEOUT)}
+        fixed |= {"cluster-allow-replica-migration": "no"}  # a member's shard follows from its number
     lines = parameters(database) | fixed
     return "".join(directive(name, lines[name]) for name in sorted(lines))
 

@@ -6,7 +6,7 @@ from database_operator.api.database import Resolved
 from database_operator.api.spec import RedisMode
 from database_operator.api.status import Reason, Role
 from database_operator.engines.base import Action, Command, Label, Member, Observation, Restart, Switchover, Wait
-from database_operator.engines.redis import config
+from database_operator.engines.redis import cluster, config
 from database_operator.engines.redis.live import LIVE, default
 
 PRIORITY = "100"  # of every member: only a planned move sets another one, for its target
@@ -21,7 +21,7 @@ def topology(database: Resolved, observation: Observation) -> Action | None:
     if observation.wanted == 0 or not any(member.reached for member in observation.members):
         return None
     if database.redis.mode is RedisMode.CLUSTER:
-        return Wait("Redis Cluster is not formed by this version: its members run by themselves")
+        return _password(observation.members) or cluster.topology(database, observation) or _configure(database, observation)
     return (
         _label(observation)
         or _demote(observation)

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -14,12 +13,13 @@ from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.build.redisconf import MASTER_NAME, password_hash
 from database_operator.engines.base import Command, Member, Probe
+from database_operator.engines.redis.cluster import shard_of
 from database_operator.engines.redis.config import PORT
 from database_operator.engines.redis.live import changed
+from database_operator.reconcile.connections import redis_cluster
 from database_operator.reconcile.connections.base import Connection, Target, Unreachable
+from database_operator.reconcile.connections.redis_client import client
 
-CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 3.0  # both bounded again by the caller
 CATCH_UP_SECONDS = 0.7
 SWITCHOVER_SECONDS = 1.7  # of the two that a pass gives
 PAUSE_MS = 15000  # writes wait no longer than this, should nobody come back to end the pause
@@ -39,35 +39,6 @@ class View(Struct, frozen=True):
         return self.host.partition(".")[0]
 
 
-@asynccontextmanager
-async def _client(target: Target, host: str, port: int = PORT) -> AsyncIterator[Any]:
-    """A connection as ``operator``, closed again. Raises Unreachable for whatever goes wrong inside."""
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
-
-    client: Any = Redis(
-        host=host,
-        port=port,
-        username="operator",
-        password=target.internal.get("operator-password", ""),
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-        protocol=2,
-        driver_info=None,
-        single_connection_client=True,
-    )
-    try:
-        yield client
-    except (RedisError, OSError) as error:
-        raise Unreachable(f"Redis at {host}:{port}: {error}") from error
-    finally:
-        await client.aclose()
-
-
 def _sentinel_host(target: Target) -> str:
     return f"{names.sentinel(target.database.name)}.{target.database.namespace}.svc.{target.platform.cluster_domain}"
 
@@ -84,10 +55,10 @@ async def _sentinels(target: Target) -> list[str]:
     return sorted({str(entry[4][0]) for entry in found})
 
 
-async def _view(client: Any, address: str) -> View | None:
+async def _view(server: Any, address: str) -> View | None:
     """In a failover GET-MASTER-ADDR-BY-NAME already names the promoted member, MASTER still the old one."""
-    now = await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
-    answer = await client.execute_command("SENTINEL", "MASTER", MASTER_NAME)
+    now = await server.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
+    answer = await server.execute_command("SENTINEL", "MASTER", MASTER_NAME)
     pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
     return View(int(pairs["config-epoch"]), now[0], address) if now else None
 
@@ -97,8 +68,8 @@ async def _views(target: Target) -> list[View]:
 
     async def one(address: str) -> View | None:
         try:
-            async with _client(target, address, c.SENTINEL_PORT) as client:
-                return await _view(client, address)
+            async with client(target, address, c.SENTINEL_PORT) as server:
+                return await _view(server, address)
         except Unreachable:
             return None
 
@@ -123,9 +94,9 @@ def password_state(hashes: Sequence[str], users: Sequence[str], password: str, n
     return "both" if any(now < moment for moment in until) else "both-expired"
 
 
-async def _password_state(client: Any, password: str) -> str:
-    user = await client.acl_getuser("default")
-    users = await client.acl_users()
+async def _password_state(server: Any, password: str) -> str:
+    user = await server.acl_getuser("default")
+    users = await server.acl_users()
     return password_state(user["passwords"] if user else [], users, password, time.time())
 
 
@@ -135,8 +106,8 @@ async def _ask_sentinel(target: Target, member: Member) -> tuple[View | None, st
     turn = int(member.pod.rpartition("-")[2]) % len(addresses) if addresses else 0
     for address in addresses[turn:] + addresses[:turn]:
         try:
-            async with _client(target, address, c.SENTINEL_PORT) as client:
-                return await _view(client, address), await _password_state(client, target.credentials.get("password", ""))
+            async with client(target, address, c.SENTINEL_PORT) as server:
+                return await _view(server, address), await _password_state(server, target.credentials.get("password", ""))
         except Unreachable:
             continue
     return None, "current"
@@ -144,9 +115,11 @@ async def _ask_sentinel(target: Target, member: Member) -> tuple[View | None, st
 
 async def _primary_offset(target: Target, info: Mapping[str, Any]) -> int | None:
     try:
-        primary = target.member(str(info.get("master_host", "")).partition(".")[0])
-        async with _client(target, primary.ip or "") as client:
-            return int((await client.info("replication"))["master_repl_offset"])
+        host = str(info.get("master_host", ""))
+        by_address = [member.pod for member in target.members if member.ip == host]  # a cluster names addresses
+        primary = target.member(by_address[0] if by_address else host.partition(".")[0])
+        async with client(target, primary.ip or "") as server:
+            return int((await server.info("replication"))["master_repl_offset"])
     except Unreachable:
         return None
 
@@ -162,28 +135,32 @@ async def probe(target: Target, member: Member) -> Probe:
     """Role, version and lag of one member, and in ``facts`` what its topology compares with the spec."""
     view, sentinel_login = await _ask_sentinel(target, member)
     offset = None
-    async with _client(target, member.ip or "") as client:
-        info = await client.info()
+    async with client(target, member.ip or "") as server:
+        info = await server.info()
         if info["role"] == "slave" and info.get("master_link_status") == "up":
             offset = await _primary_offset(target, info)
-            info = await client.info()  # read after the primary's: the difference is never too small
-        stands = await client.config_get("*")
-        login = await _password_state(client, target.credentials.get("password", ""))
+            info = await server.info()  # read after the primary's: the difference is never too small
+        stands = await server.config_get("*")
+        login = await _password_state(server, target.credentials.get("password", ""))
+        own, slots = await redis_cluster.ask(server) if target.database.redis.mode is RedisMode.CLUSTER else (None, ())
     up = info["role"] == "master" or info.get("master_link_status") == "up"
+    formed = up and not info.get("loading") and (own is None or own.complete)
     lag = None if offset is None or not up else max(0, offset - int(info.get("slave_repl_offset", 0)))
     chosen = view.pod if view else None
     return Probe(
-        role=_role(info["role"], member.pod, chosen),
+        role=Role.UNKNOWN if own and not slots else _role(info["role"], member.pod, chosen),
+        shard=shard_of(slots, target.database.redis.shards or 3),
         version=str(info["redis_version"]),
         lag_bytes=lag,
         # Redis has no identity that lasts: the operator's own, which only a server started with this Secret lets in
-        cluster_id=target.internal.get("cluster-id") if up and not info.get("loading") else None,
+        cluster_id=target.internal.get("cluster-id") if formed else None,
         facts={
             "role": info["role"],
             "elected": chosen,
             "settings": changed(stands),
             "priority": str(stands.get("replica-priority", "100")),
             "password": _worst(login, sentinel_login),
+            "node": own,
         },
     )
 
@@ -195,10 +172,10 @@ def _worst(*states: str) -> str:
 async def _configure(target: Target, member: Member, values: Mapping[str, Any]) -> None:
     from redis.exceptions import ResponseError
 
-    async with _client(target, member.ip or "") as client:
+    async with client(target, member.ip or "") as server:
         for name, value in sorted(values.items()):
             try:
-                await client.config_set(name, value)
+                await server.config_set(name, value)
             except ResponseError as error:
                 raise Unreachable(f"{member.pod} refuses {name}: {error}") from error
 
@@ -206,17 +183,17 @@ async def _configure(target: Target, member: Member, values: Mapping[str, Any]) 
 async def _hand_password(target: Target, host: str, port: int) -> None:
     """Add the new password, and after a while take the old ones away. Connections that are open stay open."""
     password = target.credentials["password"]
-    async with _client(target, host, port) as client:
-        state = await _password_state(client, password)
+    async with client(target, host, port) as server:
+        state = await _password_state(server, password)
         if state == "old":
             until = int(time.time()) + BOTH_SECONDS
-            await client.execute_command("ACL", "SETUSER", f"{UNTIL}{until}", "off")
-            await client.execute_command("ACL", "SETUSER", "default", f"#{password_hash(password)}")
+            await server.execute_command("ACL", "SETUSER", f"{UNTIL}{until}", "off")
+            await server.execute_command("ACL", "SETUSER", "default", f"#{password_hash(password)}")
         elif state == "both-expired":
-            await client.execute_command("ACL", "SETUSER", "default", "resetpass", f"#{password_hash(password)}")
-            for user in await client.acl_users():
+            await server.execute_command("ACL", "SETUSER", "default", "resetpass", f"#{password_hash(password)}")
+            for user in await server.acl_users():
                 if user.startswith(UNTIL):
-                    await client.execute_command("ACL", "DELUSER", user)
+                    await server.execute_command("ACL", "DELUSER", user)
 
 
 async def _password(target: Target, member: Member) -> None:
@@ -230,15 +207,15 @@ async def _promote(target: Target, member: Member) -> None:
     """The only member left, which is still a replica. With a Sentinel about, that one decides."""
     if await _views(target):
         raise Unreachable("a Sentinel still runs: it decides who is primary")
-    async with _client(target, member.ip or "") as client:
-        await client.execute_command("REPLICAOF", "NO", "ONE")
+    async with client(target, member.ip or "") as server:
+        await server.execute_command("REPLICAOF", "NO", "ONE")
 
 
-async def _follow(client: Any, host: str) -> None:
+async def _follow(server: Any, host: str) -> None:
     """Make an old primary the replica that Sentinel has it be, before it takes another write."""
-    await client.execute_command("REPLICAOF", host, PORT)
-    await client.execute_command("CLIENT", "KILL", "TYPE", "normal")
-    await client.execute_command("CLIENT", "UNPAUSE")
+    await server.execute_command("REPLICAOF", host, PORT)
+    await server.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    await server.execute_command("CLIENT", "UNPAUSE")
 
 
 async def _demote(target: Target, member: Member) -> None:
@@ -246,9 +223,9 @@ async def _demote(target: Target, member: Member) -> None:
     host = elected(await _views(target))
     if host is None or host.partition(".")[0] == member.pod:
         raise Unreachable(f"the Sentinels do not agree on another primary than {member.pod}")
-    async with _client(target, member.ip or "") as client:
-        if (await client.info("replication"))["role"] == "master":
-            await _follow(client, host)
+    async with client(target, member.ip or "") as server:
+        if (await server.info("replication"))["role"] == "master":
+            await _follow(server, host)
 
 
 async def command(target: Target, order: Command) -> None:
@@ -264,15 +241,15 @@ async def command(target: Target, order: Command) -> None:
         case "demote":
             await _demote(target, member)
         case _:
-            raise Unreachable(f"Redis knows no command {order.name}")
+            await redis_cluster.command(target, member, order)
 
 
 async def _preferred(target: Target, sentinel: Any, to: str) -> None:
     """Have Sentinel choose ``to``: it takes the replica of the lowest priority, which it reads every 10 s."""
     member = target.member(to)
-    async with _client(target, member.ip or "") as client:
-        if (await client.config_get("replica-priority"))["replica-priority"] != "1":
-            await client.config_set("replica-priority", 1)
+    async with client(target, member.ip or "") as server:
+        if (await server.config_get("replica-priority"))["replica-priority"] != "1":
+            await server.config_set("replica-priority", 1)
     answer = await sentinel.execute_command("SENTINEL", "REPLICAS", MASTER_NAME)
     replicas = [entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True)) for entry in answer]
     seen = {entry["ip"].partition(".")[0]: entry.get("slave-priority") for entry in replicas}
@@ -282,10 +259,10 @@ async def _preferred(target: Target, sentinel: Any, to: str) -> None:
         raise Unreachable(f"Sentinel has not read yet that {to} is preferred")
 
 
-async def _caught_up(client: Any, to: str) -> bool:
+async def _caught_up(server: Any, to: str) -> bool:
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while time.monotonic() < deadline:
-        info = await client.info("replication")
+        info = await server.info("replication")
         replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
         offsets = {str(entry["ip"]).partition(".")[0]: entry["offset"] for entry in replicas if entry.get("state") == "online"}
         if offsets.get(to) == info["master_repl_offset"]:
@@ -309,6 +286,9 @@ async def switchover(target: Target, to: str) -> None:
     ``FAILOVER`` is never sent: under Sentinel it ends in two primaries (redis#13118). What does not fit into one pass
     is taken up by the next: the preference stands, and an old primary is found by ``demote``.
     """
+    if target.database.redis.mode is RedisMode.CLUSTER:
+        await redis_cluster.switchover(target, to)
+        return
     deadline = time.monotonic() + SWITCHOVER_SECONDS
     views = await _views(target)
     if not views:
@@ -316,7 +296,7 @@ async def switchover(target: Target, to: str) -> None:
     view = views[0]
     if view.pod == to:
         return
-    async with _client(target, view.address, c.SENTINEL_PORT) as sentinel, _client(target, target.member(view.pod).ip or "") as primary:
+    async with client(target, view.address, c.SENTINEL_PORT) as sentinel, client(target, target.member(view.pod).ip or "") as primary:
         await _preferred(target, sentinel, to)
         await primary.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
         asked = False
