@@ -1,9 +1,11 @@
 """Where the pod keeps what the agent reads and writes, and which programs the image brings."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from msgspec import Struct, json
 
 from agent.environment import clean_environment
 from database_operator.build import constants as c
+
+HANDED_OVER = 150.0  # seconds: a little more than a pod is given to end
 
 _VERSION = re.compile(r"\(PostgreSQL\) (?P<major>[0-9]+)")
 
@@ -87,6 +91,26 @@ def server(specification: Wanted, environment: Mapping[str, str]) -> Server:
     if others:
         raise Unusable(f"the volume holds data of PostgreSQL {', '.join(others)}, the image is PostgreSQL {major}: go back to that version")
     return Server(programs=programs, major=major, data=mount / major / "docker")
+
+
+def hold_volume(found: Server, seconds: float = HANDED_OVER) -> int:
+    """A lock on the volume that lasts as long as this process; gives its descriptor, which must stay open.
+
+    A pod that was deleted by force may still run beside its successor, and neither server sees the other's
+    process ids: only the file system keeps them apart. Raises Unusable after ``seconds``.
+    """
+    found.data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(found.data.parent / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise Unusable("another process still uses the volume: a pod that was deleted by force may still run") from None
+            time.sleep(0.2)
 
 
 def clear_unfinished(found: Server) -> str | None:

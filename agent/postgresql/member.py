@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 import threading
 import warnings
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,12 +16,13 @@ from patroni.postgresql import postmaster as patroni_postmaster
 from patroni.postgresql.bootstrap import Bootstrap
 
 from agent.postgresql import logins as sql
-from agent.postgresql import postmaster, settings
+from agent.postgresql import postmaster, report, settings
 from agent.postgresql.keep import Files, Labels
 from agent.postgresql.layout import (
     Layout,
     Server,
     clear_unfinished,
+    hold_volume,
     mark_finished,
     mark_unfinished,
     server,
@@ -148,6 +148,7 @@ class Member(daemon.Patroni):  # type: ignore[misc,unused-ignore]
 def serve(layout: Layout) -> int:
     """Runs until SIGTERM. Raises Unusable, OSError or KeyError before anything has been touched."""
     found = server(wanted(layout), os.environ)
+    volume = hold_volume(found)
     cleared = clear_unfinished(found)
     if cleared:
         print(f"the last {cleared} was not finished: its data is removed and it is done again", flush=True)
@@ -161,7 +162,10 @@ def serve(layout: Layout) -> int:
     _extend_patroni()
     from patroni.daemon import abstract_main
 
-    abstract_main(Member, str(_prepared(found, layout)))
+    try:
+        abstract_main(Member, str(layout.configuration))
+    finally:
+        os.close(volume)
     return 0
 
 
@@ -169,6 +173,7 @@ def _extend_patroni() -> None:
     """Where Patroni looks its own parts up."""
     postgresql.Postgresql = MemberPostgresql
     patroni_postmaster.multiprocessing = postmaster
+    RestApiHandler.do_GET_parameters = report.answer
     patronis_own = RestApiHandler._readiness
     RestApiHandler._readiness = lambda handler: unready(handler.server.patroni) or patronis_own(handler)
 
@@ -178,9 +183,3 @@ def unready(patroni: Any) -> str | None:
     if patroni.postgresql.state != "running":
         return "the server is not running"
     return "the server does not answer" if patroni.watch.failures else None
-
-
-def _prepared(found: Server, layout: Layout) -> Path:
-    """The folder above the data exists: initdb makes only the last one."""
-    found.data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return layout.configuration

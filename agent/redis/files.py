@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.redis.place import PORT, Place
@@ -10,6 +11,7 @@ from database_operator.build.constants import SENTINEL_PORT
 from database_operator.build.redisconf import SETTINGS_FILE, line, user
 
 SENTINEL_FILE = "sentinel.conf"
+NODES_FILE = "nodes.conf"
 USERS_FILE = "users.acl"
 RECONFIGURE = "client-reconfig"
 DOWN_AFTER = 3000  # ms without a valid answer until a Sentinel takes a member for down
@@ -37,6 +39,8 @@ SENTINEL_OPERATOR = (
     *("+acl|setuser", "+acl|getuser", "+acl|deluser", "+acl|users"),
 )
 SENTINEL_PEER = ("resetkeys", "&*", "-@all", "+ping", "+info", "+publish", "+subscribe", "+sentinel", "+client")
+
+_NODE = re.compile(r"(?P<id>[0-9a-f]{40} )(?P<ip>[0-9a-f.:]+):\d+@\d+,(?P<host>[a-z0-9.-]+)")
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
@@ -113,6 +117,19 @@ def configuration(place: Place, primary: str | None) -> str:
     elif primary is not None:
         own.append(line("replicaof", primary, str(PORT)))
     return _settings(place) + "".join(own)
+
+
+def readdressed(nodes: str, address: Callable[[str], str | None]) -> str:
+    """A cluster's nodes.conf with each node's address of today, as DNS tells it by the node's host name.
+
+    Members find one another by address alone: after all have moved at once, none would know where the others are.
+    """
+    lines = []
+    for entry in nodes.splitlines(keepends=True):
+        match = _NODE.match(entry)
+        found = address(match["host"]) if match else None
+        lines.append(f"{match['id']}{found}{entry[match.end('ip') :]}" if match and found else entry)
+    return "".join(lines)
 
 
 def sentinel_configuration(place: Place, primary: str, replicas: Sequence[str], epoch: int) -> str:

@@ -86,6 +86,9 @@ def run() -> int:
         found = decision(here)
         primary = found.host if isinstance(found, decide.Follow) else None
         log(f"starting as {'replica of ' + primary if primary else 'primary'}")
+    elif (here.data / files.NODES_FILE).is_file():
+        nodes = here.data / files.NODES_FILE
+        files.write(nodes, files.readdressed(nodes.read_text(), lambda host: next(iter(ask.addresses(host) or ()), None)))
     files.write(here.run / files.USERS_FILE, files.users(here))
     files.write(here.configuration, files.configuration(here, primary))
     announce(here, {here.pod: "replica" if primary else "primary"})  # it may be back before Sentinel has missed it

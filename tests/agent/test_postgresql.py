@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec import json, structs
 
-from agent.postgresql import init, keep, layout, logins, main, postmaster, settings, watch
+from agent.postgresql import init, keep, layout, logins, main, postmaster, report, settings, watch
 from agent.postgresql.layout import Layout, Server, Unusable, Wanted
 from agent.postgresql.watch import Answer, Watch
 from database_operator.engines.postgresql import config
@@ -89,6 +89,14 @@ def test_half_made_data_is_removed_and_only_that(found: Server, what: str) -> No
     layout.mark_finished(found)
     layout.mark_finished(found)
     assert layout.clear_unfinished(found) is None
+
+
+def test_two_pods_never_use_one_volume(found: Server) -> None:
+    first = layout.hold_volume(found)
+    with pytest.raises(Unusable, match="still uses the volume"):
+        layout.hold_volume(found, seconds=0.1)
+    os.close(first)
+    os.close(layout.hold_volume(found, seconds=0.1))
 
 
 # --- configuration
@@ -466,3 +474,17 @@ def test_the_server_is_started_as_an_orphan() -> None:
     broken = postmaster.Process(target=None, args=(there, ["/nowhere/postgres"], environment))
     broken.start()
     assert here.recv() is None
+
+
+def test_parameters_that_the_server_does_not_take() -> None:
+    rows = [
+        ("Work_Mem", None),
+        ("max_connections", report.WAITS_FOR_RESTART),
+        ("jit", "parameter jit requires a Boolean value"),
+        ("x.y", None),
+    ]
+    wanted = ["work_mem", "max_connections", "jit", "x.y", "max_conections"]
+    assert report.untaken(wanted, rows) == {
+        "jit": "parameter jit requires a Boolean value",
+        "max_conections": "this server has no such parameter, or it does not take the value",
+    }

@@ -215,6 +215,20 @@ def test_a_sentinel_keeps_its_identity(place: Place) -> None:
     assert len(identity) == 40
 
 
+def test_a_cluster_finds_its_members_where_they_are_now() -> None:
+    first, second = "a" * 40, "b" * 40
+    before = (
+        f"{first} 10.0.0.1:6379@16379,{A} myself,master - 0 0 1 connected 0-5460\n"
+        f"{second} 10.0.0.2:6379@16379,{B},shard-id=1 slave {first} 0 0 1 connected\n"
+        "vars currentEpoch 5 lastVoteEpoch 0\n"
+    )
+    known = {B: "10.0.9.9"}
+    after = before.replace("10.0.0.2", "10.0.9.9")
+    assert files.readdressed(before, known.get) == after
+    assert files.readdressed(after, known.get) == after
+    assert files.readdressed(before, lambda host: None) == before
+
+
 INFO = """# Server
 redis_version:7.0.15
 loading:0

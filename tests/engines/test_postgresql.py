@@ -11,7 +11,7 @@ from patroni.utils import patch_config
 
 from database_operator.api.database import Database, Metadata, Resolved, resolve
 from database_operator.api.spec import DatabaseSpec, Synchronous
-from database_operator.api.status import Role
+from database_operator.api.status import Reason, Role
 from database_operator.build import constants as c
 from database_operator.build.manifest import Manifest
 from database_operator.engines.base import Action, Command, Inputs, Member, Observation, Platform, Restart, Switchover, Wait
@@ -476,6 +476,23 @@ def test_p07_required_begins_with_the_first_standby_and_is_not_let_go() -> None:
     assert joined.arguments["patch"] == {"synchronous_mode_strict": True}
     assert next_step(db, member(0, P, facts={"config": strict}), member(1, U, ready=False, reached=False)) is None
     assert db.postgresql.synchronous is Synchronous.REQUIRED
+
+
+def test_a_value_the_server_does_not_take_is_told() -> None:
+    step = next_step(ONE, member(0, P, facts={"untaken": {"work_mem": "invalid value", "jit": "no such parameter"}}))
+    message = "parameter jit is not in force (and 1 more): no such parameter; correct or remove it"
+    assert step == Wait(message, Reason.UPDATE_PENDING)
+
+
+def test_several_members_are_settled_once_a_standby_is_synchronous() -> None:
+    facts, lazy = {"config": config.dynamic(THREE, 3)}, {"synchronous": False}
+    waiting = next_step(THREE, member(0, P, facts=facts), member(1, facts=lazy), member(2, facts=lazy))
+    assert isinstance(waiting, Wait)
+    assert waiting.reason is Reason.SCALING
+    assert next_step(THREE, member(0, P, facts=facts), member(1, facts=lazy), member(2)) is None
+    asynchronous = database({"synchronous": "Disabled"}, replicas=3)
+    facts = {"config": config.dynamic(asynchronous, 3)}
+    assert next_step(asynchronous, member(0, P, facts=facts), member(1, facts=lazy), member(2, facts=lazy)) is None
 
 
 def test_only_a_synchronous_standby_is_asked_to_take_over() -> None:

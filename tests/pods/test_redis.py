@@ -170,3 +170,44 @@ def test_an_empty_primary_does_not_wipe_its_replicas(database: Make) -> None:
         time.sleep(0.5)
     cache.wait_settled()
     assert kept(cache, ["precious"])
+
+
+def node_for(running: Running, key: str) -> Any:
+    """A client of the member that owns the slot of ``key``, by the address of its pod."""
+    addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in running.pods()}
+    password = running.login()["password"]
+    with client(running) as server:
+        slot = server.execute_command("CLUSTER", "KEYSLOT", key)
+        for first, last, owner, *_ in server.execute_command("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                pod = owner[0].partition(".")[0]
+                return redis.Redis(host=addresses[pod], password=password, socket_timeout=2, decode_responses=True)
+    raise ConnectionError(f"nobody owns the slot of {key}")
+
+
+def put(running: Running, key: str) -> bool:
+    try:
+        with node_for(running, key) as server:
+            return bool(server.set(key, "x"))
+    except redis.RedisError as error:
+        raise ConnectionError(str(error)) from error
+
+
+def test_a_redis_cluster_forms_and_forms_again(database: Make) -> None:
+    cache = database(manifest("cache", replicas=6, redis={"mode": "cluster"}))
+    cache.wait_settled()
+    assert sorted(pod["metadata"]["labels"][ROLE] for pod in cache.pods()) == ["primary"] * 3 + ["replica"] * 3
+    keys = [f"key-{number}" for number in range(30)]
+    assert all(put(cache, key) for key in keys)
+
+    before = cache.uids()
+    cache.patch({"redis": {"parameters": {"databases": 1}}})  # restarts every member, primaries after a takeover
+    cache.wait("rolled", lambda: not set(before) & set(cache.uids()) and len(cache.uids()) == 6)
+    cache.wait_settled()
+
+    cache.kubectl("delete", "pod", "--selector=app=cache", "--grace-period=0", "--force", "--wait=false")
+    cache.wait("written again", lambda: put(cache, "after"), 120)
+    cache.wait_settled()
+    for key in keys:
+        with node_for(cache, key) as server:
+            assert server.get(key) == "x"

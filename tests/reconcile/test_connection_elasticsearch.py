@@ -53,8 +53,12 @@ class Node:
         if path.startswith("/_cluster/state/"):
             coordination = {"voting_config_exclusions": [{"node_id": "n2", "node_name": "logs-2"}]}
             master = "n0" if self.elected else "n1"
-            return {"cluster_uuid": "uuid-1", "master_node": master, "metadata": {"cluster_coordination": coordination}}
-        return {"status": "yellow", "number_of_nodes": 1, "relocating_shards": 1, "initializing_shards": 2, "more": 1}
+            nodes = {
+                "n0": {"name": "logs-0", "transport_address": f"{ADDRESS}:9300"},
+                "n1": {"name": "logs-1", "transport_address": "[fd00::1]:9300"},
+            }
+            return {"cluster_uuid": "uuid-1", "master_node": master, "nodes": nodes, "metadata": {"cluster_coordination": coordination}}
+        return {"status": "yellow", "relocating_shards": 1, "initializing_shards": 2, "more": 1}
 
     async def handle(self, request: web.Request) -> web.Response:
         user = self.login(request)
@@ -114,7 +118,7 @@ def test_the_elected_master_speaks_for_the_cluster() -> None:
         "elected": True,
         "login": "taken",
         "status": "yellow",
-        "nodes": 1,
+        "addresses": {"logs-0": ADDRESS, "logs-1": "fd00::1"},
         "moving": 3,
         "settings": {"search.max_buckets": "1000"},
         "excluded": ("logs-1", "logs-2"),

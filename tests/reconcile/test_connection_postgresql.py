@@ -40,6 +40,7 @@ STATUS: dict[str, dict[str, Any]] = {
         "database_system_identifier": "7711618459600317634",
     },
 }
+UNTAKEN = {"untaken": {"work_mem": "no such value"}}
 CLUSTER = {"members": [{"name": "orders-0", "role": "leader"}, {"name": "orders-1", "role": "sync_standby"}]}
 
 
@@ -53,7 +54,7 @@ class Patroni:
     async def handle(self, request: web.Request) -> web.Response:
         host, path = request.url.host or "", request.path
         if request.method == "GET":
-            answer = {"/patroni": STATUS[host], "/config": CONFIG, "/cluster": CLUSTER}[path]
+            answer = {"/patroni": STATUS[host], "/config": CONFIG, "/cluster": CLUSTER, "/parameters": UNTAKEN}[path]
             return web.json_response(answer)
         login = base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
         assert login == "operator:pw-rest"
@@ -96,6 +97,7 @@ def test_a_primary_says_what_it_is() -> None:
     assert (probe.role, probe.version, probe.lag_bytes, probe.pending_restart) == (Role.PRIMARY, "17.2", None, True)
     assert probe.cluster_id == "7711618459600317634"
     assert probe.facts["config"] == CONFIG
+    assert probe.facts["untaken"] == {"work_mem": "no such value"}
     assert probe.facts["pending"] == {"max_connections": {"old_value": "100", "new_value": "200"}}
 
 

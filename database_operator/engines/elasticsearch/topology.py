@@ -37,7 +37,7 @@ def topology(database: Resolved, observation: Observation) -> Action | None:
 def _without_master(database: Resolved, observation: Observation) -> Action | None:
     """A single node that does not answer is restarted into its new inputs: there is nobody to protect, and it may be the cure."""
     members = observation.members
-    if len(members) == 1:
+    if len(members) == 1 and observation.wanted == 1:
         member = members[0]
         return Restart(member.pod) if member.outdated and not member.terminating else None
     if any(member.outdated or ordinal(member) >= database.spec.replicas for member in members):
@@ -93,8 +93,10 @@ def _restart(observation: Observation, master: Member) -> Action | None:
     outdated = [member for member in members if member.outdated and not member.terminating]
     if not outdated:
         return None
-    if len(members) == 1:
+    if len(members) == 1 and observation.wanted == 1:
         return Restart(outdated[0].pod)
+    if len(members) < observation.wanted:
+        return Wait(f"{len(members)} of {observation.wanted} members exist: waiting for the others")
     down = [member.pod for member in members if not member.ready or member.terminating]
     if down:
         return Wait(f"{', '.join(down)} is not ready")
@@ -118,8 +120,11 @@ def _unsafe(observation: Observation, master: Member) -> str | None:
     facts = master.facts
     if facts.get("status") == "red":
         return "the cluster is red: a restart could take away more"
-    if facts.get("nodes") != len(observation.members):
-        return f"{facts.get('nodes')} of {len(observation.members)} nodes are in the cluster"
+    # a pod made anew has another address: what the master said before it came says nothing of now
+    addresses: dict[str, str] = facts.get("addresses", {})
+    away = [member.pod for member in observation.members if addresses.get(member.pod) != member.ip]
+    if away:
+        return f"{', '.join(away)} is not in the cluster yet"
     if facts.get("moving"):
         return f"{facts['moving']} shards are being moved or built"
     return None

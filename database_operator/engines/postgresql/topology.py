@@ -20,6 +20,8 @@ def topology(database: Resolved, observation: Observation) -> Action | None:
         or _leave(observation, members)
         or _roll_pods(observation, members)
         or _restart_servers(observation, members)
+        or _untaken(observation, members)
+        or _protected(observation, members)
     )
 
 
@@ -128,6 +130,29 @@ def _restart_servers(observation: Observation, members: tuple[Member, ...]) -> A
     if replicas:
         return _restart(min(replicas, key=lambda member: (member.ready, member.pod)))
     return _hand_over(primary, members, "a parameter waits for it")
+
+
+def _untaken(observation: Observation, members: tuple[Member, ...]) -> Wait | None:
+    """Values that only the server could judge: nothing else is held back by them, and they are not passed over in silence."""
+    if len(members) > observation.wanted:
+        return None
+    for member in members:
+        reasons = member.facts.get("untaken")
+        if reasons:
+            name, reason = min(reasons.items())
+            others = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            return Wait(f"parameter {name} is not in force{others}: {reason}; correct or remove it", Reason.UPDATE_PENDING)
+    return None
+
+
+def _protected(observation: Observation, members: tuple[Member, ...]) -> Wait | None:
+    """Until a standby is synchronous, losing the primary means waiting for it: nobody else may take over."""
+    primary = observation.primary
+    asked = primary is not None and primary.facts.get("config", {}).get("synchronous_mode")
+    complete = 1 < observation.wanted <= len(members) and all(member.ready and member.reached for member in members)
+    if asked and complete and not any(member.facts.get("synchronous") for member in members):
+        return Wait("no replica is synchronous yet: waiting for Patroni to choose one", Reason.SCALING)
+    return None
 
 
 def _restart(member: Member) -> Command:

@@ -51,8 +51,8 @@ def topology(database: Resolved, observation: Observation) -> Action | None:
     shards = database.redis.shards or 3
     nodes = {member.pod: found for member in observation.members if (found := node(member)) is not None}
     return (
-        _label(observation)
-        or _meet(observation, nodes)
+        _meet(nodes)
+        or _label(observation)
         or _form(observation, nodes, shards)
         or _replicate(observation, nodes, shards)
         or _scale_in(observation, nodes)
@@ -70,7 +70,7 @@ def _label(observation: Observation) -> Action | None:
     return None
 
 
-def _meet(observation: Observation, nodes: dict[str, Node]) -> Action | None:
+def _meet(nodes: dict[str, Node]) -> Action | None:
     """One member meets those it is not connected to: at the beginning, and after addresses have changed."""
     if not nodes:
         return None

@@ -21,8 +21,8 @@ T = TypeVar("T")
 OPERATOR = "database-operator"
 EXCLUDED = "cluster.routing.allocation.exclude._name"
 STATE = (
-    "/_cluster/state/master_node,metadata/database-operator-none?local=true&ignore_unavailable=true"
-    "&filter_path=cluster_uuid,master_node,metadata.cluster_coordination.voting_config_exclusions"
+    "/_cluster/state/master_node,nodes,metadata/database-operator-none?local=true&ignore_unavailable=true"
+    "&filter_path=cluster_uuid,master_node,nodes.*.name,nodes.*.transport_address,metadata.cluster_coordination.voting_config_exclusions"
 )
 MOST_BYTES = 16 * 2**20  # of an answer; the list of shards is the longest
 
@@ -49,15 +49,26 @@ class StateMetadata(Struct, frozen=True):
     cluster_coordination: Coordination = Coordination()
 
 
+class StateNode(Struct, frozen=True):
+    """``transport_address``: ``10.0.0.1:9300`` or ``[fd00::1]:9300``."""
+
+    name: str
+    transport_address: str
+
+    @property
+    def address(self) -> str:
+        return self.transport_address.rpartition(":")[0].strip("[]")
+
+
 class State(Struct, frozen=True):
     cluster_uuid: str = "_na_"
     master_node: str | None = None
+    nodes: dict[str, StateNode] = field(default_factory=dict)
     metadata: StateMetadata = StateMetadata()
 
 
 class Health(Struct, frozen=True):
     status: str
-    number_of_nodes: int
     relocating_shards: int = 0
     initializing_shards: int = 0
 
@@ -169,7 +180,7 @@ async def _cluster_facts(target: Target, member: Member, state: State) -> dict[s
     leaving = frozenset(one.pod for one in target.members if ordinal(one) >= target.database.spec.replicas)
     return shard_facts(shards, leaving) | {
         "status": health.status,
-        "nodes": health.number_of_nodes,
+        "addresses": {node.name: node.address for node in sorted(state.nodes.values(), key=lambda node: node.name)},
         "moving": health.relocating_shards + health.initializing_shards,
         "settings": persistent,
         "excluded": tuple(name for name in excluded.split(",") if name),
