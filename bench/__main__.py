@@ -18,6 +18,7 @@ from localcluster import ControlPlane
 
 OUT = PROJECT / "bench/out"
 SETTLE_SECONDS = 600.0
+EAGER = 35.0  # seconds; for half a minute after an event of a pod the prober asks twice a second
 
 
 def arguments() -> argparse.Namespace:
@@ -54,10 +55,10 @@ class Bench:
         self.ceilings.append(found)
         self.note(f"ceiling: {found.rate:.0f} writes/s, {found.writes} writes, {found.milliseconds:.2f} ms of CPU each")
 
-    @property
-    def limit(self) -> float:
-        """Writes a second: both measurements together, before and after the storms."""
-        return sum(c.writes for c in self.ceilings) / sum(c.seconds for c in self.ceilings)
+    def limit(self, index: int) -> float:
+        """Writes a second, from the measurements right before and right after the storm of this number."""
+        around = self.ceilings[index : index + 2]
+        return sum(c.writes for c in around) / sum(c.seconds for c in around)
 
     async def storms(self, workers: list[int]) -> None:
         await self.ceiling()
@@ -67,12 +68,12 @@ class Bench:
                 log = self.log()
                 async with Operator(self.plane, self.folder, site.namespace, workers=count) as operator:
                     result = await figures.storm(site, operator, log, range(self.databases))
+            await self.ceiling()
             self.note(f"{count} workers: {result.rate:.0f} writes/s, {result.passes} passes, {dict(result.calls.most_common())}")
             found.append((count, result))
-        await self.ceiling()
         children = self.ceilings[0].writes / self.databases
-        for count, result in found:
-            self.tell(*report.storm(count, result, self.limit, children))
+        for index, (count, result) in enumerate(found):
+            self.tell(*report.storm(count, result, self.limit(index), children))
         self.tell(*report.bare(self.ceilings))
 
     async def small(self) -> float:
@@ -84,6 +85,7 @@ class Bench:
                 await site.seen([f"db{i:05d}" for i in range(10)])
                 await site.settle(60)
                 await figures.until_quiet(log)
+                await asyncio.sleep(EAGER)
                 self.tell(report.memory(10, operator.memory()))
                 return await figures.cost(site, operator, 10)
 
@@ -105,7 +107,7 @@ class Bench:
             later = await figures.until_quiet(log)
             self.note(f"settled after {took:.0f} s more")
             self.tell(*report.writes(result, later, size - there))
-            await asyncio.sleep(35)  # the prober's eager half minute after an event of a pod
+            await asyncio.sleep(EAGER)
             self.tell(report.memory(size, operator.memory()))
             self.tell(*report.idle(size, await figures.idle(operator, log)))
             self.tell(report.cost(size, await figures.cost(site, operator, size), small))

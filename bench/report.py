@@ -28,9 +28,9 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def bare(found: list[Ceiling]) -> list[Line]:
-    rates = " and ".join(f"{c.rate:.0f}" for c in found)
+    rates = ", ".join(f"{c.rate:.0f}" for c in found)
     cpu = sum(c.cpu for c in found) / sum(c.writes for c in found) * 1000
-    text = f"{rates} writes/s before and after, {cpu:.2f} ms of CPU each"
+    text = f"{rates} writes/s before, between and after the storms, {cpu:.2f} ms of CPU each"
     return [Line("ceiling: a bare client applies the same children, 16 in flight", "", text)]
 
 

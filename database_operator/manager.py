@@ -26,6 +26,8 @@ from database_operator.kube.informer import Informer
 from database_operator.kube.lease import Lease, LeaseLost
 from database_operator.kube.objects import HasMeta, Key
 from database_operator.kube.queue import Queue
+from database_operator.kube.resources import Resource
+from database_operator.reconcile import echo
 from database_operator.reconcile.asking import asked
 from database_operator.reconcile.context import Context, Stores
 from database_operator.reconcile.database import reconcile
@@ -211,8 +213,8 @@ class Manager:
         """An event leads to its owner's key and to nothing else."""
         self.stores.databases.on_change(self._database_changed)
         self.stores.pods.on_change(self._pod_changed)
-        for _, informer in self.stores.owned():
-            informer.on_change(self._each(_owner))
+        for resource, informer in self.stores.owned():
+            informer.on_change(self._each(_owner) if resource in (r.STATEFUL_SET, r.DEPLOYMENT) else self._child_changed(resource))
         self.stores.claims.on_change(self._each(_data_of))
         self.stores.children[r.SECRET].on_change(self._own_secret_changed)
         self.reloads.on_change(self._secret_changed)
@@ -226,10 +228,23 @@ class Manager:
 
         return handler
 
+    def _child_changed(self, resource: Resource) -> Callable[[HasMeta | None, HasMeta | None], None]:
+        """Of a kind of which nothing is read but whether somebody else changed it."""
+
+        def handler(old: HasMeta | None, new: HasMeta | None) -> None:
+            item = new if new is not None else old
+            key = _owner(item) if item is not None else None
+            if key is not None and not echo.of_child(self.context, key, resource, new):
+                self._enqueue(key)
+
+        return handler
+
     def _database_changed(self, old: DatabaseView | None, new: DatabaseView | None) -> None:
         item = new or old
         if item is None or (old is None and new is not None and settled(new)):
             return  # the first list: see _first_passes
+        if echo.of_database(self.context, old, new):
+            return
         self._enqueue(item.metadata.key)
 
     def _enqueue(self, key: Key) -> None:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -17,7 +17,6 @@ import msgspec
 
 from localcluster import paths
 from localcluster.errors import ClusterError, CommandError
-from localcluster.progress import Progress
 from localcluster.run import run
 
 KERNEL_MINIMUM = (5, 13)  # kube-proxy's nftables mode
@@ -88,25 +87,25 @@ def require_disk(folder: Path, gib: int, purpose: str) -> None:
         )
 
 
-def missing_packages() -> list[str]:
-    """The Debian packages of the programs a node needs and this machine lacks."""
+def missing_packages(programs: Mapping[str, str] = PACKAGES) -> list[str]:
+    """The Debian packages of those ``programs`` (program -> package) that this machine lacks; by default those a node needs."""
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", *map(str, CNI_FOLDERS)])
-    return sorted({package for program, package in PACKAGES.items() if shutil.which(program, path=search) is None})
+    return sorted({package for program, package in programs.items() if shutil.which(program, path=search) is None})
 
 
-def require_packages(progress: Progress) -> None:
-    """Installs what a node lacks from Debian's packages; ClusterError when that is not possible."""
-    missing = missing_packages()
+def require_packages(say: Callable[[str], None], programs: Mapping[str, str] = PACKAGES) -> None:
+    """Installs what is missing of ``programs`` from Debian's packages; ClusterError when that is not possible."""
+    missing = missing_packages(programs)
     if not missing:
         return
     names = " ".join(missing)
     if shutil.which("apt-get") is None:
         raise ClusterError(f"programs of the packages {names} are missing", "install them with this system's package manager")
-    with progress.step(f"installing {names}"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for argv in (["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]):
-            done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode or missing_packages():
+    say(f"installing {names}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for argv in (["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]):
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode or missing_packages(programs):
         said = [line for line in done.stderr.strip().splitlines() if line.startswith("E:")] or ["apt-get does not say why"]
         raise ClusterError(
             f"{names} cannot be installed ({said[0]})", f"connect to the network, or install by hand: apt-get install {names}"

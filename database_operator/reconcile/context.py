@@ -112,6 +112,7 @@ class Memory(Struct):
     admitted: bool = False  # the data group was looked at live
     valid: int | None = None  # the generation whose spec was found free of problems
     not_ready: tuple[str, float] | None = None  # reason, and since when (monotonic seconds) it stands
+    refusal: tuple[float, tuple[Reason, str] | None] | None = None  # when it was asked why pods are missing, and the answer
     since: dict[str, float] = field(default_factory=dict)  # when something that may pass by itself was first seen
 
     def stands(self, what: str, holds: bool, now: float) -> float:

@@ -31,6 +31,7 @@ MOVING = 2.0  # seconds until the next pass while an action goes on; events most
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
 ANSWER = 2.0  # seconds that such a member may take before it counts as ready all the same
 PASSING = 3.0  # seconds that a pod may be missing, or wait for its volume to be bound, before it is said to be stuck
+ASK_AGAIN = 10.0  # seconds between two looks for the events that tell why pods are missing: a LIST, which the server answers slowly
 WAITING = 5.0  # seconds until the next pass while pods are not ready: what no event tells, as a reason that has stood too long
 
 
@@ -221,6 +222,8 @@ async def _not_ready(at: Pass, seen: Observation) -> tuple[Reason, str] | None:
     ctx, database, memory = at.ctx, at.database, at.memory
     missing = len(seen.members) < database.spec.replicas
     missing_for = memory.stands("missing", missing, ctx.now())
+    if not missing:
+        memory.refusal = None
     if database.spec.replicas == 0 or (not missing and all(member.ready for member in seen.members)):
         return None
     missing_class = claims.missing_class(ctx, database)
@@ -232,7 +235,7 @@ async def _not_ready(at: Pass, seen: Observation) -> tuple[Reason, str] | None:
     if found is not None and (not unschedulable or unschedulable_for > PASSING):
         return found.reason, found.message
     if missing_for > PASSING:
-        return await _not_made(ctx, database)
+        return await _not_made(at)
     return None
 
 
@@ -241,17 +244,20 @@ class _Event(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-async def _not_made(ctx: Context, database: Resolved) -> tuple[Reason, str] | None:
+async def _not_made(at: Pass) -> tuple[Reason, str] | None:
     """Pods that the controllers may not create: only their events tell why (quota, policy, pod security)."""
+    ctx, database, memory = at.ctx, at.database, at.memory
     workload = observe.workload(ctx, database)
-    if workload is None:
-        return None
+    if workload is None or workload.status.observed_generation < workload.metadata.generation:
+        return None  # its controller has not got to it: with many Databases at once the controllers are what takes long
     for condition in workload.status.conditions:
         if condition.type == "ReplicaFailure" and condition.status == "True":
             return _refused(condition.message)
     selector = f"involvedObject.uid={workload.metadata.uid},reason=FailedCreate"
-    found = await ctx.client.list(r.EVENT, database.namespace, type=_Event, field_selector=selector)
-    return _refused(found[-1].message) if found else None
+    if memory.refusal is None or ctx.now() - memory.refusal[0] > ASK_AGAIN:
+        found = await ctx.client.list(r.EVENT, database.namespace, type=_Event, field_selector=selector)
+        memory.refusal = ctx.now(), _refused(found[-1].message) if found else None
+    return memory.refusal[1]
 
 
 def _refused(message: str) -> tuple[Reason, str]:

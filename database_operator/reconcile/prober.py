@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 ASK_TIMEOUT = 5.0  # seconds a member may take
 UNSETTLED = 30.0  # seconds between rounds while a Database moves
 EVENTFUL = (0.5, 30.0)  # seconds: after an event of a pod every 0.5 s, for 30 s
+MOST_ROUNDS = 100  # a second, over all Databases in such a time: a node's loss must not leave no time for passes
 AT_ONCE = 256  # members asked at the same time, over all Databases
 
 
@@ -46,6 +47,7 @@ class Prober:
         self._ask = ask
         self._changed = changed
         self._watched: dict[Key, _Watched] = {}
+        self._eventful: set[Key] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def answers(self, key: Key) -> Mapping[str, Probe | None]:
@@ -68,9 +70,11 @@ class Prober:
         watched = self._watched.get(key)
         if watched is not None:
             watched.eventful_until = self._now() + EVENTFUL[1]
+            self._eventful.add(key)
             watched.wake.set()
 
     def forget(self, key: Key) -> None:
+        self._eventful.discard(key)
         watched = self._watched.pop(key, None)
         if watched is not None and watched.task is not None:
             watched.task.cancel()
@@ -88,14 +92,15 @@ class Prober:
             asked = self._ask(key)
             answerable = asked is not None and await self._round(key, watched, asked)
             try:
-                async with asyncio.timeout(self._pause(watched, asked, answerable)):
+                async with asyncio.timeout(self._pause(key, watched, asked, answerable)):
                     await watched.wake.wait()
             except TimeoutError:
                 continue
 
-    def _pause(self, watched: _Watched, asked: Asked | None, answerable: bool) -> float:
+    def _pause(self, key: Key, watched: _Watched, asked: Asked | None, answerable: bool) -> float:
         if answerable and self._now() < watched.eventful_until:
-            return EVENTFUL[0]
+            return max(EVENTFUL[0], len(self._eventful) / MOST_ROUNDS)
+        self._eventful.discard(key)
         if not watched.settled or asked is None:
             return UNSETTLED
         return asked.seconds * random.uniform(0.9, 1.1)  # noqa: S311 spreads the load, guards nothing

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from localcluster.errors import ClusterError
 from localcluster.images import operator
 from localcluster.progress import Progress
 
+PIPE_WIDTH = 200  # characters, where the output is no terminal
 EPILOG = """
   ./demo                                   on an embedded cluster on this machine (root, Linux)
   ./demo down                              remove it again
@@ -109,8 +111,8 @@ def show(place: Place, progress: Progress) -> None:
     names = install.apply_samples(place)
     databases = install.await_ready(place, names, progress)
     progress(f"all Ready {time.monotonic() - started:.0f} s after kubectl apply; asking each through its Service")
-    table = Table(title="Databases")
-    for column in ("Name", "Type", "Version", "Endpoint", "Ready after", "Answer"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("Name", "Type", "Version", "Ready after", "Answer", "Endpoint"):
         table.add_column(column, overflow="fold")
     for name, database in databases.items():
         kind, status = database["spec"]["type"], database["status"]
@@ -118,8 +120,8 @@ def show(place: Place, progress: Progress) -> None:
         with place.address(install.NAMESPACE, status["serviceName"], int(login["port"])) as (host, port):
             answer = ASK[kind](host, port, login)
         seconds = f"{install.seconds_to_ready(database):.0f} s"
-        table.add_row(name, kind, status.get("version", ""), status["endpoint"], seconds, answer)
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+        table.add_row(name, kind, status.get("version", ""), seconds, answer, status["endpoint"])
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def _cached(reference: str) -> Path | None:
 
 
 def _make(reference: str, progress: Callable[[str], None]) -> Path:
-    store.require_tools()
+    store.require_tools(progress)
     require_disk(store.folder(), _GIB, f"to make {reference}")
     start = time.monotonic()
     if reference == operator.reference():
@@ -108,6 +108,7 @@ def _build(reference: str, recipe: Recipe, progress: Callable[[str], None]) -> N
             else:
                 shutil.copy(path, context / name)
         if recipe.artifact:
+            store.require_tools(progress, maven.PROGRAMS)
             maven.fetch(recipe.artifact, context)
         # what comes from the project itself changes often, so its build keeps the steps before it
         store.build(reference, context, base.sources(recipe.suite), {"SUITE": recipe.suite, **recipe.arguments}, layers=bool(recipe.extra))

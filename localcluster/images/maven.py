@@ -1,18 +1,16 @@
 """Artifacts from the machine's configured Maven client."""
 
-import shutil
 from pathlib import Path
 
-from localcluster.errors import ClusterError
 from localcluster.images import store
 
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
 
+PROGRAMS = {"mvn": "maven"}
+
 
 def fetch(artifact: str, target: Path) -> Path:
     """``group:name:version:type`` as ``artifact.<type>`` in the folder ``target``."""
-    if shutil.which("mvn") is None:
-        raise ClusterError(f"mvn is missing, and {artifact} comes from Maven", "apt-get install maven")
     _, name, version, kind = artifact.split(":")
     argv = ["mvn", "--batch-mode", "--quiet", f"{PLUGIN}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={target}"]
     checked_in = store.folder() / "maven"

@@ -92,7 +92,7 @@ def build(tag: str, progress: Callable[[str], None]) -> str:
         return f"{_by_builder(tag, progress)}'s images"
     except ClusterError as error:
         progress(f"{error}; building it from Debian's packages instead")
-    store.require_tools()
+    store.require_tools(progress)
     archive = store.folder() / f"{tag.replace('/', '_').replace(':', '-')}.tar"
     with locked(store.folder() / ".lock", "another build of images", seconds=1800):
         store.tidy()

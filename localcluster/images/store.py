@@ -10,6 +10,7 @@ from pathlib import Path
 
 from localcluster import paths
 from localcluster.errors import ClusterError
+from localcluster.host import require_packages
 from localcluster.images import clients
 
 Say = Callable[[str], None]
@@ -25,6 +26,7 @@ CAUSES = (
     "ERROR: ",
     "[ERROR]",
     "error: ",
+    "Error: ",
 )
 STEP_SECONDS = 1800
 LOG_BYTES = 5_000_000
@@ -53,13 +55,11 @@ def tidy() -> None:
         subprocess.run(buildah("rm", "--all"), capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
 
-def require_tools() -> None:
-    """``ClusterError`` unless this machine can build images: root and the programs."""
+def require_tools(progress: Callable[[str], None], programs: Mapping[str, str] = PACKAGES) -> None:
+    """Installs what building images needs; ``ClusterError`` where that cannot be had, or for want of root."""
     if os.geteuid() != 0:
         raise ClusterError("building images needs root (chroot)", "run it with sudo -H")
-    missing = sorted({package for program, package in PACKAGES.items() if shutil.which(program) is None})
-    if missing:
-        raise ClusterError(f"programs of the packages {' '.join(missing)} are missing", f"apt-get install {' '.join(missing)}")
+    require_packages(progress, programs)
 
 
 def cause(output: str, what: str) -> str:
@@ -90,7 +90,7 @@ def checked(
             raise ClusterError(f"{argv[0]} is missing", f"apt-get install {argv[0]}") from None
         log.write(f"{time.strftime('%F %T')} {what}\n{done.stdout}{done.stderr}")
     if done.returncode:
-        reason = cause(done.stderr + done.stdout, what)
+        reason = cause(done.stdout + done.stderr, what)
         raise ClusterError(f"{what} failed ({reason})", f"all that was said is in {folder() / 'log'}")
     return done.stdout
 

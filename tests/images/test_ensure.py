@@ -38,7 +38,7 @@ def builder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(images, "_unreached", set())
     monkeypatch.setattr(images, "require_disk", lambda *arguments: None)
-    monkeypatch.setattr(store, "require_tools", lambda: None)
+    monkeypatch.setattr(store, "require_tools", lambda *_: None)
     monkeypatch.setattr(images.maven, "fetch", lambda artifact, target: None)
     monkeypatch.setattr(base, "ensure", lambda suite, progress: suite)
     for name in ("pull", "build", "save"):
@@ -96,14 +96,15 @@ def test_an_image_without_recipe_and_registry_is_refused(builder: Builder) -> No
 def test_building_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.os, "geteuid", lambda: 1000)
     with pytest.raises(ClusterError, match="needs root"):
-        store.require_tools()
+        store.require_tools(print)
 
 
 def test_building_needs_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(store.shutil, "which", lambda name: None if name in ("buildah", "mmdebstrap") else name)
-    with pytest.raises(ClusterError, match="buildah mmdebstrap are missing: apt-get install buildah mmdebstrap"):
-        store.require_tools()
+    lacking = ("buildah", "mmdebstrap", "apt-get")
+    monkeypatch.setattr(store.shutil, "which", lambda name, path=None: None if name in lacking else name)
+    with pytest.raises(ClusterError, match="buildah mmdebstrap are missing: install them"):
+        store.require_tools(print)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,7 @@ def test_building_needs_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "building x does not say why"),
         ("step\nE: Unable to locate package x\nerror: exit status 100", "E: Unable to locate package x"),
         ("tar: write error: No space left on device\nE: broken", "tar: write error: No space left on device"),
+        ("STEP 1: FROM x\nError: pinging registry: no such host", "Error: pinging registry: no such host"),
         ("STEP 1\nexit status 1", "exit status 1"),
     ],
 )

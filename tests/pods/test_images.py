@@ -1,7 +1,6 @@
 """The images in real pods: each as its own user, under the restricted profile, with the agent's bundle beside its programs."""
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,16 +28,6 @@ IMAGES = {
     "mongo": ("docker.io/library/mongo:7.0", 999, 999, "mongod --version", "db version v7.0"),
     "sqlite": ("docker.io/nouchka/sqlite3:latest", 999, 999, "sqlite3 :memory: 'select 40 + 2'", "42"),
 }
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    cluster = Cluster(f"images-{os.getpid()}")
-    try:
-        cluster.up()
-        yield cluster
-    finally:
-        cluster.down(images=True)
 
 
 def pod() -> dict[str, Any]:
@@ -76,7 +65,7 @@ def pod() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def logs(cluster: Cluster) -> dict[str, str]:
+def logs(cluster: Cluster) -> Iterator[dict[str, str]]:
     """What each container said, once all of them have succeeded."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "images", "labels": labels}}
@@ -85,7 +74,8 @@ def logs(cluster: Cluster) -> dict[str, str]:
         cluster.kubectl("-n", "images", "wait", "pod/images", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
     except ClusterError as error:
         raise AssertionError(cluster.kubectl("-n", "images", "describe", "pod/images")) from error
-    return {name: cluster.kubectl("-n", "images", "logs", "images", "-c", name) for name in IMAGES}
+    yield {name: cluster.kubectl("-n", "images", "logs", "images", "-c", name) for name in IMAGES}
+    cluster.kubectl("delete", "namespace", "images", "--wait=false")
 
 
 @pytest.mark.parametrize("name", IMAGES)
