@@ -36,7 +36,8 @@ class _Phase(msgspec.Struct, rename="camel"):
 
 def install(plane: ControlPlane) -> None:
     plane.kubectl("apply", "--server-side", "-f", str(PROJECT / "deploy/crds"))
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/databases.databases.database-operator.io")
+    established = "--for=jsonpath={.status.conditions[?(@.type=='Established')].status}=True"
+    plane.kubectl("wait", established, "--timeout=60s", "crd/databases.databases.database-operator.io")
     plane.kubectl("apply", "-f", "-", input=json.dumps(STORAGE_CLASS))
 
 

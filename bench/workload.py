@@ -44,14 +44,13 @@ def children(view: DatabaseView) -> tuple[list[Manifest], list[Manifest]]:
     """The Secrets, which are made by POST, and all else, which is applied: as the first pass over this Database makes them."""
     database, engine = typed(view)
     internal = engine.internal(database, {}) if engine.internal else {}
-    major = engine.major(database.spec.version)
     values = [(names.credentials(database.name), engine.credentials(database, "s3cret", PLATFORM))]
     values += [(names.internal(database.name), internal)] if internal else []
     secrets = [
         {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": data_metadata(database, secret, major),
+            "metadata": data_metadata(database, secret),
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
         }
         for secret, data in values

@@ -202,7 +202,8 @@ class Manager:
     def _first_passes(self) -> None:
         """A new leader looks at everything once; what is settled waits its turn, spread over one resync period."""
         for view in self.stores.databases.all():
-            if settled(view):
+            made = self.stores.stateful_sets.by_owner(view.metadata.uid) or self.stores.deployments.by_owner(view.metadata.uid)
+            if made and settled(view):  # its workload may be gone since, or be under way to be made anew
                 spread = random.uniform(0.0, self.config.resync_seconds)  # noqa: S311 spreads the load, guards nothing
                 self.queue.add_after(view.metadata.key, spread, low=True)
                 self.prober.want(view.metadata.key, settled=True)
@@ -221,10 +222,9 @@ class Manager:
 
     def _each(self, key_of: Callable[[HasMeta], Key | None]) -> Callable[[HasMeta | None, HasMeta | None], None]:
         def handler(old: HasMeta | None, new: HasMeta | None) -> None:
-            item = new if new is not None else old
-            key = key_of(item) if item is not None else None
-            if key is not None:
-                self._enqueue(key)
+            for key in {key_of(item) for item in (old, new) if item is not None}:  # also whose it was, if that was taken off
+                if key is not None:
+                    self._enqueue(key)
 
         return handler
 
@@ -232,20 +232,16 @@ class Manager:
         """Of a kind of which nothing is read but whether somebody else changed it."""
 
         def handler(old: HasMeta | None, new: HasMeta | None) -> None:
-            item = new if new is not None else old
-            key = _owner(item) if item is not None else None
-            if key is not None and not echo.of_child(self.context, key, resource, new):
-                self._enqueue(key)
+            for key in {_owner(item) for item in (old, new) if item is not None}:
+                if key is not None and not echo.of_child(self.context, key, resource, new):
+                    self._enqueue(key)
 
         return handler
 
     def _database_changed(self, old: DatabaseView | None, new: DatabaseView | None) -> None:
         item = new or old
-        if item is None or (old is None and new is not None and settled(new)):
-            return  # the first list: see _first_passes
-        if echo.of_database(self.context, old, new):
-            return
-        self._enqueue(item.metadata.key)
+        if item is not None and not echo.of_database(self.context, old, new):
+            self._enqueue(item.metadata.key)
 
     def _enqueue(self, key: Key) -> None:
         """Not before this process leads: it then looks at everything anyway."""
@@ -253,20 +249,17 @@ class Manager:
             self.queue.add(key)
 
     def _pod_changed(self, old: PodView | None, new: PodView | None) -> None:
-        item = new or old
-        instance = item.metadata.labels.get(c.INSTANCE) if item is not None else None
-        if item is not None and instance:
-            key = Key(item.metadata.namespace, instance)
-            self.prober.event(key)
-            self._enqueue(key)
+        for key in {_instance(item) for item in (old, new) if item is not None}:
+            if key is not None:
+                self.prober.event(key)
+                self._enqueue(key)
 
     def _own_secret_changed(self, old: ChildView | None, new: ChildView | None) -> None:
         """A new password is compared with what the members take."""
-        item = new or old
-        key = _data_of(item) if item is not None else None
-        if key is not None:
-            self.prober.event(key)
-            self._enqueue(key)
+        for key in {_data_of(item) for item in (old, new) if item is not None}:
+            if key is not None:
+                self.prober.event(key)
+                self._enqueue(key)
 
     def _secret_changed(self, old: ChildView | None, new: ChildView | None) -> None:
         """A Secret of the user that asks to be noticed at once."""
@@ -278,8 +271,14 @@ class Manager:
                 self._enqueue(key)
 
 
+class _Condition(msgspec.Struct):
+    type: str = ""
+    status: str = ""
+
+
 class _Settled(msgspec.Struct, rename="camel"):
     phase: str = ""
+    conditions: list[_Condition] = []
     observed_generation: int = -1
 
 
@@ -289,8 +288,14 @@ def settled(view: DatabaseView) -> bool:
         status = msgspec.json.decode(view.status, type=_Settled)
     except msgspec.DecodeError:
         return False
-    done = status.phase in ("Ready", "Stopped") and status.observed_generation == view.metadata.generation
+    moving = any(condition.type == "Progressing" and condition.status == "True" for condition in status.conditions)
+    done = status.phase in ("Ready", "Stopped") and not moving and status.observed_generation == view.metadata.generation
     return done and not view.metadata.deletion_timestamp
+
+
+def _instance(item: HasMeta) -> Key | None:
+    name = item.metadata.labels.get(c.INSTANCE)
+    return Key(item.metadata.namespace, name) if name else None
 
 
 def _owner(item: HasMeta) -> Key | None:

@@ -17,7 +17,7 @@ def common(database: Database, component: str = DATABASE_COMPONENT) -> Labels:
         c.INSTANCE: database.name,
         c.MANAGED_BY: c.MANAGER,
         c.COMPONENT: component,
-        c.VERSION: database.spec.version[:63].rstrip("-_."),
+        c.VERSION: database.spec.version[:63].strip("-_."),
         c.DATABASE_TYPE: database.type.value.lower(),
     }
     if component == DATABASE_COMPONENT:

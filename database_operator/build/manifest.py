@@ -39,16 +39,16 @@ def metadata(database: Database, name: str, component: str = labels.DATABASE_COM
     }
 
 
-def data_metadata(database: Database, name: str, major: str | None) -> Manifest:
+def data_metadata(database: Database, name: str) -> Manifest:
     """Of an object of the data group: no owner, found again by label, guarded by annotations."""
     return {
         "name": name,
         "namespace": database.namespace,
         "labels": labels.common(database) | labels.data(database),
-        "annotations": data_annotations(database, major),
+        "annotations": data_annotations(database),
     }
 
 
-def data_annotations(database: Database, major: str | None) -> dict[str, str]:
-    annotations = {c.ENGINE: database.type.value, c.DATABASE_UID: database.uid}
-    return annotations | ({c.MAJOR: major} if major else {})
+def data_annotations(database: Database) -> dict[str, str]:
+    """Not the major: that of the data is known once there is data, and the template of claims cannot be changed."""
+    return {c.ENGINE: database.type.value, c.DATABASE_UID: database.uid}

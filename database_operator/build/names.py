@@ -68,6 +68,11 @@ def single_claim(name: str) -> str:
     return child(name, "-data")
 
 
+def patroni(name: str) -> tuple[str, ...]:
+    """The ConfigMaps in which Patroni keeps what it knows; it makes them itself and asks nobody whose they are."""
+    return tuple(f"{scope(name)}-{suffix}" for suffix in ("config", "failover", "leader", "sync"))
+
+
 def scope(name: str) -> str:
     """The generation of data a pod belongs to; later ones are ``<name>-r<n>``."""
     return name

@@ -92,7 +92,8 @@ def rolling_inputs(database: Resolved, parts: PodParts) -> str:
         "schedulerName": pods.scheduler_name,
         "securityContext": pods.security_context,
     }
-    restarted = database.metadata.annotations.get(c.RESTARTED_AT)
+    # taking the annotation away asks for nothing: the last value that was acted on stays in force
+    restarted = database.metadata.annotations.get(c.RESTARTED_AT) or database.status.requests.get("restartedAt")
     written = {
         "version": spec.version,
         "image": spec.image,

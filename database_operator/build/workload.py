@@ -13,7 +13,7 @@ def claim_spec(database: Resolved) -> Manifest:
     return spec | ({"storageClassName": storage.storage_class_name} if storage.storage_class_name is not None else {})
 
 
-def stateful_set(database: Resolved, parts: PodParts, major: str | None) -> Manifest:
+def stateful_set(database: Resolved, parts: PodParts) -> Manifest:
     """The members. ``OnDelete``: the operator replaces pods itself, so that a bad rollout heals when it is reverted."""
     name = names.workload(database.name)
     head = metadata(database, name)
@@ -36,7 +36,7 @@ def stateful_set(database: Resolved, parts: PodParts, major: str | None) -> Mani
                 {
                     "apiVersion": "v1",
                     "kind": "PersistentVolumeClaim",
-                    "metadata": {"name": c.DATA_VOLUME, "labels": claim_labels, "annotations": data_annotations(database, major)},
+                    "metadata": {"name": c.DATA_VOLUME, "labels": claim_labels, "annotations": data_annotations(database)},
                     "spec": claim_spec(database),
                 }
             ],
@@ -44,10 +44,10 @@ def stateful_set(database: Resolved, parts: PodParts, major: str | None) -> Mani
     }
 
 
-def single_deployment(database: Resolved, parts: PodParts, major: str | None) -> list[Manifest]:
+def single_deployment(database: Resolved, parts: PodParts) -> list[Manifest]:
     """One pod that is never doubled (``Recreate``), and its claim, which outlives it."""
     name = names.workload(database.name)
-    claim_head = data_metadata(database, names.single_claim(database.name), major)
+    claim_head = data_metadata(database, names.single_claim(database.name))
     claim_head["labels"] |= labels.workload(database)
     head = metadata(database, name)
     head["labels"] = labels.workload(database)

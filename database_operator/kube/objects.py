@@ -49,6 +49,9 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, rename
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__ if name != "resource_version")
 
+    def __ne__(self, other: object) -> bool:  # a Struct brings its own, by identity
+        return not self == other
+
     __hash__ = None  # type: ignore[assignment]
 
     @property

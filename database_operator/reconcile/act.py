@@ -34,6 +34,8 @@ def target(at: Pass, members: tuple[Member, ...]) -> Target:
 async def act(at: Pass, seen: Observation, action: Action) -> None:
     """Raises Unreachable where the engine did not take it; the next pass decides anew from what is then seen."""
     ctx, database, engine = at.ctx, at.database, at.engine
+    if not ctx.client.may_write():
+        raise Unreachable("this process may have lost its lease")
     match action:
         case Wait():
             return

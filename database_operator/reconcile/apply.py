@@ -13,12 +13,14 @@ from database_operator.build import constants as c
 from database_operator.build.manifest import Manifest, digest
 from database_operator.kube import resources as r
 from database_operator.kube.errors import Conflict, Forbidden, NotFound
-from database_operator.kube.objects import AnnotatedObject, Meta
+from database_operator.kube.objects import AnnotatedObject, Key, Meta
 from database_operator.kube.resources import Resource, by_kind
-from database_operator.reconcile.context import WITH_GENERATION, Applied, Blocked, Context, Pass
+from database_operator.reconcile.context import METADATA_KINDS, WITH_GENERATION, Applied, Blocked, Context, Pass
 
 COMPARED = WITH_GENERATION | {r.PERSISTENT_VOLUME_CLAIM}  # claims: their spec is all but immutable, and binding rewrites them
 ABSENT = "1"  # etcd's first revision, which no object of ours can have: an apply at it creates, or is refused with 409
+OWN_WRITE_SECONDS = 1.0  # for the local copy to show what this process has just written
+OF_KIND = {kind.kind: kind for kind in (*METADATA_KINDS, r.STATEFUL_SET, r.DEPLOYMENT, r.PERSISTENT_VOLUME_CLAIM)}
 FORMER_AGAIN = 2.0  # seconds until the objects of a former Database of this name are looked at again
 
 
@@ -43,6 +45,7 @@ async def apply(at: Pass, children: Sequence[Manifest]) -> int:
     Raises Blocked (NameConflict, QuotaExceeded) and what ``kube`` raises, after all were tried: one that cannot be
     applied does not keep the others from being repaired.
     """
+    await _own_writes_seen(at)
     todo = [child for child in (_todo(at, child) for child in children) if child is not None]
     outcomes = await asyncio.gather(*(_apply(at, child) for child in todo), return_exceptions=True)
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -50,6 +53,15 @@ async def apply(at: Pass, children: Sequence[Manifest]) -> int:
     if errors:
         raise (blocked or errors)[0]
     return len(todo)
+
+
+async def _own_writes_seen(at: Pass) -> None:
+    """A child that was made a moment ago may be missing in the local copy: without this it would be applied once more."""
+    for (kind, name), last in at.memory.applied.items():
+        resource = OF_KIND[kind]
+        store = at.ctx.stores.store(resource)
+        if store.get(at.database.namespace, name) is None:
+            await store.wait_for(Key(at.database.namespace, name), last.resource_version, OWN_WRITE_SECONDS)
 
 
 class _Todo(Struct, frozen=True):
@@ -76,11 +88,10 @@ async def _apply(at: Pass, todo: _Todo) -> None:
     resource, head = todo.resource, todo.child["metadata"]
     memo = (resource.kind, head["name"])
     seen = ctx.stores.store(resource).get(head["namespace"], head["name"])
-    first = seen is None and memo not in memory.applied
     if seen is not None:
         check_ours(database, resource, seen.metadata)
     try:
-        written = await (_first(ctx, database, todo) if first else ctx.client.apply(resource, todo.child, body=todo.body))
+        written = await (_first(ctx, database, todo) if seen is None else ctx.client.apply(resource, todo.child, body=todo.body))
     except Forbidden as error:
         if "exceeded quota" in error.message:
             raise Blocked(Reason.QUOTA_EXCEEDED, f"{resource.kind} {head['name']}: {error.message}", after=30.0) from error

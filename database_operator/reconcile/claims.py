@@ -9,22 +9,29 @@ from database_operator.api.spec import EngineType
 from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.build.manifest import Manifest
-from database_operator.engines.base import Action, Observation
+from database_operator.engines.base import Action, Engine, Observation
 from database_operator.kube import resources as r
 from database_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
+from database_operator.kube.objects import Key
 from database_operator.reconcile import blockers, observe
 from database_operator.reconcile.apply import delete_guarded
-from database_operator.reconcile.context import Context
+from database_operator.reconcile.context import Context, Refused
 from database_operator.reconcile.data import stored_claims
 from database_operator.reconcile.views import ClaimView, WorkloadView
 
+REFUSED_AGAIN = 60.0  # seconds
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 def in_force(ctx: Context, database: Resolved) -> str | None:
-    """The smallest capacity among the claims, as their status says it; None while none is bound."""
-    sizes = [claim.status.capacity["storage"] for claim in stored_claims(ctx, database) if "storage" in claim.status.capacity]
+    """The smallest capacity among the members' claims, as their status says it; None while none is bound."""
+    sizes = [claim.status.capacity["storage"] for claim in _members_claims(ctx, database) if "storage" in claim.status.capacity]
     return min(sizes, key=parse) if sizes else None
+
+
+def _members_claims(ctx: Context, database: Resolved) -> list[ClaimView]:
+    """Without those of members that left: nothing mounts them, so they could not grow either; they follow once they are used again."""
+    return [claim for claim in stored_claims(ctx, database) if c.LEFT_AT not in claim.metadata.annotations]
 
 
 def template_outgrown(workload: WorkloadView | None, database: Resolved) -> bool:
@@ -46,7 +53,9 @@ def adapted(ctx: Context, database: Resolved, children: Sequence[Manifest], acti
     made = []
     for child in children:
         main = workload is not None and child["metadata"]["name"] == name
-        if not main or workload is None or child["kind"] not in ("StatefulSet", "Deployment"):
+        if child["kind"] == "PersistentVolumeClaim":
+            made.append(_as_claimed(ctx, child))
+        elif not main or workload is None or child["kind"] not in ("StatefulSet", "Deployment"):
             made.append(child)
         elif child["kind"] == "Deployment":
             made.append(child | {"spec": child["spec"] | {"paused": _waits(ctx, database, child)}})
@@ -54,6 +63,19 @@ def adapted(ctx: Context, database: Resolved, children: Sequence[Manifest], acti
             leaving = action is not None and 0 < database.spec.replicas < workload.spec.replicas
             made.append(child | {"spec": child["spec"] | {"replicas": workload.spec.replicas}} if leaving else child)
     return made
+
+
+def _as_claimed(ctx: Context, child: Manifest) -> Manifest:
+    """A claim that exists keeps its size, which ``grow`` changes, and its class: one taken up may be larger, or of another class."""
+    stored = ctx.stores.claims.get(child["metadata"]["namespace"], child["metadata"]["name"])
+    if stored is None:
+        return child
+    spec = dict(child["spec"])
+    if parse(stored.spec.request) != parse(spec["resources"]["requests"]["storage"]):
+        spec["resources"] = {"requests": {"storage": stored.spec.request}}
+    if "storageClassName" in spec and stored.spec.storage_class_name is not None:
+        spec["storageClassName"] = stored.spec.storage_class_name
+    return child | {"spec": spec}
 
 
 def _waits(ctx: Context, database: Resolved, deployment: Manifest) -> bool:
@@ -70,7 +92,7 @@ async def grow(ctx: Context, database: Resolved) -> str | None:
     """
     wanted = parse(database.spec.storage.size)
     going = None
-    for claim in stored_claims(ctx, database):
+    for claim in _members_claims(ctx, database):
         if parse(claim.spec.request) < wanted:
             going = await _ask(ctx, database, claim)
         elif parse(claim.status.capacity.get("storage", "0")) < parse(claim.spec.request) and claim.status.phase == "Bound":
@@ -78,32 +100,39 @@ async def grow(ctx: Context, database: Resolved) -> str | None:
     workload = observe.workload(ctx, database)
     if database.type is not EngineType.SQLITE and workload is not None and template_outgrown(workload, database):
         head = workload.metadata
-        await delete_guarded(ctx, r.STATEFUL_SET, head, owner_uid=database.uid, propagation="Orphan")
+        if head.deletion_timestamp is None:
+            await delete_guarded(ctx, r.STATEFUL_SET, head, owner_uid=database.uid, propagation="Orphan")
         going = going or f"StatefulSet {head.name} is made anew with its new claim size; its pods run on"
     return going
 
 
 async def _ask(ctx: Context, database: Resolved, claim: ClaimView) -> str:
-    head = claim.metadata
+    """Ask once, and after a refusal only now and then: what stands in the way is mostly the class."""
+    head, size = claim.metadata, database.spec.storage.size
+    refused = ctx.memory(Key(database.namespace, database.name), database.uid).refused
+    before = refused.get(head.name)
+    if before is not None and before.size == size and ctx.now() - before.at < REFUSED_AGAIN:
+        return before.message
     patch = {
         "metadata": {"uid": head.uid, "resourceVersion": head.resource_version},
-        "spec": {"resources": {"requests": {"storage": database.spec.storage.size}}},
+        "spec": {"resources": {"requests": {"storage": size}}},
     }
     try:
         await ctx.client.patch(r.PERSISTENT_VOLUME_CLAIM, database.namespace, head.name, patch)
     except (Forbidden, Invalid) as error:
-        return blockers.short(f"claim {head.name} cannot grow: {error.message}")
+        refused[head.name] = Refused(size, blockers.short(f"claim {head.name} cannot grow: {error.message}"), ctx.now())
+        return refused[head.name].message
     except (Conflict, NotFound):
         pass
-    return f"claim {head.name} grows to {database.spec.storage.size}"
+    return f"claim {head.name} grows to {size}"
 
 
-async def keep_up(ctx: Context, database: Resolved, seen: Observation) -> None:
-    """Mark the claims of answering members ``formed`` with the engine's cluster id, and those of members that left ``left-at``.
+async def keep_up(ctx: Context, database: Resolved, engine: Engine, seen: Observation) -> None:
+    """Mark the claims of answering members ``formed``, with the engine's cluster id, and those of members that left ``left-at``.
 
     A stored claim may be a moment old: the patch carries its version, and a conflict is looked at again later.
     """
-    ready = {member.pod for member in seen.members if member.ready}
+    ready = {member.pod: member.version or database.spec.version for member in seen.members if member.ready}
     used = {pod.claim: pod.metadata.name for pod in observe.pods(ctx, database)}
     workload = observe.workload(ctx, database)
     for claim in stored_claims(ctx, database):
@@ -111,8 +140,9 @@ async def keep_up(ctx: Context, database: Resolved, seen: Observation) -> None:
         if head.deletion_timestamp:
             continue
         marks: dict[str, str | None] = {}
-        if seen.cluster_id and used.get(head.name) in ready and c.FORMED not in head.annotations:
-            marks[c.FORMED] = seen.cluster_id
+        version = ready.get(used.get(head.name, ""))
+        if seen.cluster_id and version is not None and c.FORMED not in head.annotations:
+            marks |= {c.FORMED: seen.cluster_id, c.MAJOR: engine.major(version)}
         if head.name in used and c.LEFT_AT in head.annotations:
             marks[c.LEFT_AT] = None
         elif head.name not in used and c.LEFT_AT not in head.annotations and _left(head.name, database, workload):
@@ -130,7 +160,7 @@ def _left(claim: str, database: Resolved, workload: WorkloadView | None) -> bool
     if workload is None or workload.spec.replicas == 0 or database.spec.replicas == 0:
         return False
     ordinal = claim.rpartition("-")[2]
-    return ordinal.isdigit() and int(ordinal) >= workload.spec.replicas
+    return ordinal.isdigit() and int(ordinal) >= max(workload.spec.replicas, database.spec.replicas)
 
 
 def missing_class(ctx: Context, database: Resolved) -> str | None:

@@ -100,6 +100,14 @@ class Told(Struct, frozen=True):
     status: DatabaseStatus
 
 
+class Refused(Struct, frozen=True):
+    """A size that a claim was not allowed to grow to."""
+
+    size: str
+    message: str
+    at: float  # seconds, monotonic
+
+
 class Memory(Struct):
     """What is kept of one Database between passes. All of it may be lost at any time: it only saves calls."""
 
@@ -109,10 +117,11 @@ class Memory(Struct):
     lost_secrets: dict[str, Mapping[str, str]] = field(default_factory=dict)  # ours that somebody deleted: made again as they were
     user_secrets: dict[str, UserSecret] = field(default_factory=dict)
     told: Told | None = None
-    admitted: bool = False  # the data group was looked at live
+    admitted: int = -1  # members for which the data group was looked at live
     valid: int | None = None  # the generation whose spec was found free of problems
     not_ready: tuple[str, float] | None = None  # reason, and since when (monotonic seconds) it stands
     refusal: tuple[float, tuple[Reason, str] | None] | None = None  # when it was asked why pods are missing, and the answer
+    refused: dict[str, Refused] = field(default_factory=dict)  # growth, by claim
     since: dict[str, float] = field(default_factory=dict)  # when something that may pass by itself was first seen
 
     def stands(self, what: str, holds: bool, now: float) -> float:

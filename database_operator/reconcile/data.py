@@ -14,7 +14,7 @@ from database_operator.build import names
 from database_operator.engines.base import Engine
 from database_operator.kube import resources as r
 from database_operator.kube.errors import NotFound
-from database_operator.kube.objects import AnnotatedObject, Key
+from database_operator.kube.objects import AnnotatedObject, Key, Object
 from database_operator.reconcile import secrets
 from database_operator.reconcile.context import Blocked, Context, Pass
 from database_operator.reconcile.views import ClaimView
@@ -44,7 +44,8 @@ def check(database: Resolved, engine: Engine, claims: Sequence[ClaimView], secre
             message = f'claim "{name}" holds data of {other}, not of {database.type.value}: delete the claim, or choose another name'
             raise _blocked(Reason.DATA_CONFLICT, message)
         kept = notes.get(c.MAJOR)
-        if c.FORMED in notes and kept and major and kept != major:
+        other_life = notes.get(c.DATABASE_UID) != database.uid  # a step of a Database that runs is held by ``versions``
+        if other_life and c.FORMED in notes and kept and major and kept != major:
             message = f'claim "{name}" holds data of {engine.title} {kept}: set spec.version to a {kept} version, or delete the claim'
             raise _blocked(Reason.DATA_CONFLICT, message)
     formed = [claim.metadata.name for claim in claims if c.FORMED in claim.metadata.annotations]
@@ -56,21 +57,23 @@ def check(database: Resolved, engine: Engine, claims: Sequence[ClaimView], secre
 
 
 async def admit(at: Pass) -> None:
-    """Once in the life of a Database object: look live at what stands under its name, and take it up or refuse.
+    """Before members are made, the first and those that come later: look live at what stands under their names.
 
+    It is taken up as a whole, or refused before any of it is marked: what is marked goes with ``deletionPolicy: Delete``.
     Raises Blocked (NameConflict, DataConflict). Sets ``memory.admitted``.
     """
     ctx, memory, database, engine = at.ctx, at.memory, at.database, at.engine
-    if memory.admitted:
+    if database.spec.replicas <= memory.admitted:
         return
     selector = f"{c.DATA_OF}={database.name}"
     claims = await ctx.client.list(r.PERSISTENT_VOLUME_CLAIM, database.namespace, type=ClaimView, label_selector=selector)
     await _strangers(ctx, database, {claim.metadata.name for claim in claims})
-    if claims:
-        await _take_up_secrets(at)
-    check(database, engine, claims, frozenset(memory.secrets))
+    found = await _secrets(at) if claims else {}
+    check(database, engine, claims, frozenset(found))
     await asyncio.gather(*(_take_up_claim(ctx, database, claim) for claim in claims))
-    memory.admitted = True
+    for name, secret in found.items():  # after the claims: their keys never belong to a life that the data does not
+        await secrets.keep(at, name, secret)
+    memory.admitted = database.spec.replicas
 
 
 async def _strangers(ctx: Context, database: Resolved, known: set[str]) -> None:
@@ -83,14 +86,29 @@ async def _strangers(ctx: Context, database: Resolved, known: set[str]) -> None:
             continue
         message = f'claim "{name}" exists and is not this Database\'s: rename the Database, or remove the claim'
         raise _blocked(Reason.NAME_CONFLICT, message)
+    if database.type is EngineType.POSTGRESQL:
+        await asyncio.gather(*(_not_a_strangers(ctx, database, name) for name in names.patroni(database.name)))
 
 
-async def _take_up_secrets(at: Pass) -> None:
+async def _not_a_strangers(ctx: Context, database: Resolved, name: str) -> None:
+    try:
+        found = await ctx.client.get(r.CONFIG_MAP, database.namespace, name, type=Object)
+    except NotFound:
+        return
+    if found.metadata.labels.get(c.SCOPE) != names.scope(database.name):
+        message = f'ConfigMap "{name}", where Patroni would write, exists and is not its own: rename the Database, or remove the ConfigMap'
+        raise _blocked(Reason.NAME_CONFLICT, message)
+
+
+async def _secrets(at: Pass) -> dict[str, secrets.SecretObject]:
+    """Those of the data group that are there, as they are."""
+    found = {}
     for name in (names.internal(at.database.name), names.credentials(at.database.name)):
         try:
-            await secrets.take_up(at, name)
+            found[name] = await secrets.look(at, name)
         except NotFound:
             at.memory.secrets.pop(name, None)
+    return found
 
 
 async def _take_up_claim(ctx: Context, database: Resolved, claim: ClaimView) -> None:

@@ -3,35 +3,35 @@
 Level-triggered: it sees a key, reads the whole state, and keeps nothing between passes that may not be lost.
 """
 
-import datetime
-from typing import Any
-
 import msgspec
 
 from database_operator.api.database import FINALIZER, Metadata, Resolved, Stored, decode, resolve
-from database_operator.api.status import DatabaseStatus, Phase, Reason
+from database_operator.api.status import Phase, Reason
 from database_operator.api.validation import explanation, problems
 from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.engines.base import Action, Engine, Inputs, Observation, Restart, Wait
 from database_operator.kube import resources as r
 from database_operator.kube.controller import DONE, GONE, Result
-from database_operator.kube.errors import Forbidden, Invalid, NotFound
+from database_operator.kube.errors import Forbidden, Invalid
 from database_operator.kube.objects import Key
 from database_operator.reconcile import blockers, claims, data, observe, secrets, versions
 from database_operator.reconcile.act import act
 from database_operator.reconcile.apply import apply, prune
 from database_operator.reconcile.connections.base import Unreachable
-from database_operator.reconcile.context import Blocked, Context, Memory, Pass, Told
+from database_operator.reconcile.context import Blocked, Context, Memory, Pass
 from database_operator.reconcile.finalize import finalize
-from database_operator.reconcile.status import Outcome, ready, status, worth_writing
+from database_operator.reconcile.publish import publish
+from database_operator.reconcile.status import PATIENCE, Outcome, ready
 from database_operator.reconcile.views import DATABASE, DatabaseView
 
+WORKLOADS = frozenset({"StatefulSet", "Deployment"})
 MOVING = 2.0  # seconds until the next pass while an action goes on; events mostly come sooner
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
 ANSWER = 2.0  # seconds that such a member may take before it counts as ready all the same
 PASSING = 3.0  # seconds that a pod may be missing, or wait for its volume to be bound, before it is said to be stuck
 ASK_AGAIN = 10.0  # seconds between two looks for the events that tell why pods are missing: a LIST, which the server answers slowly
+RARELY = 30.0  # seconds between passes once a reason has stood so long that the phase is Failed
 WAITING = 5.0  # seconds until the next pass while pods are not ready: what no event tells, as a reason that has stood too long
 
 
@@ -117,13 +117,16 @@ async def _bring(at: Pass) -> Result:
         ctx.probes.want(key, settled=False)
         return Result(after=SOON)
     written = await publish(at, waited)
-    settled = written.phase in (Phase.READY, Phase.STOPPED) and waited.action is None and waited.growing is None
+    settled = waited.action is None and (
+        (written.phase is Phase.READY and waited.growing is None) or (written.phase is Phase.STOPPED and not waited.observation.members)
+    )
     ctx.probes.want(key, settled=settled)
     if failure is not None:
         raise failure
     if after is not None or settled:
         return Result(after=after)
-    return Result(after=MOVING if waited.action is not None else WAITING)
+    slowly = waited.stands_for >= PATIENCE  # nothing but events will help it now
+    return Result(after=MOVING if waited.action is not None else RARELY if slowly else WAITING)
 
 
 def _about_to_answer(ctx: Context, memory: Memory, database: Resolved, outcome: Outcome) -> bool:
@@ -149,28 +152,38 @@ def _patience(ctx: Context, memory: Memory, outcome: Outcome) -> Outcome:
 
 
 async def _steps(at: Pass) -> Outcome:
-    """Each step may raise Blocked; what was done before it stands."""
+    """Each step may raise Blocked; what was done before it stands.
+
+    Without a Secret of the user's no members are made; those that run go on as they are, and are looked after.
+    """
     ctx, database, engine = at.ctx, at.database, at.engine
     await _finalizer(ctx, database)
-    secret_versions, password = await secrets.user_secrets(at)
+    missing: Blocked | None = None
+    try:
+        secret_versions, password = await secrets.user_secrets(at)
+    except Blocked as blocked:
+        if observe.workload(ctx, database) is None:
+            raise
+        secret_versions, password, missing = {}, None, blocked
     await data.admit(at)
     await secrets.ensure(at, password)
     inputs = _inputs(at, secret_versions)
     children = engine.plan(database, inputs)
-    seen = observe.observation(ctx, database, children)
+    seen = observe.observation(ctx, database, children if missing is None else [])
     held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
     if held is not None:
         return Outcome(observation=seen, held=held)
     action = _next(ctx, database, engine, seen)
-    growing = await claims.grow(ctx, database)
-    await apply(at, claims.adapted(ctx, database, children, action))
+    growing = await claims.grow(ctx, database) if missing is None else None
+    wanted = claims.adapted(ctx, database, children, action)
+    await apply(at, [child for child in wanted if missing is None or child["kind"] not in WORKLOADS])
     await prune(at, children)
-    await claims.keep_up(ctx, database, seen)
+    await claims.keep_up(ctx, database, engine, seen)
     if action is not None:
         action = await _act(at, seen, action)
     return Outcome(
         observation=seen,
-        blocked=await _not_ready(at, seen),
+        blocked=(missing.reason, str(missing)) if missing is not None else await _not_ready(at, seen),
         action=action,
         update_pending=any(member.revision_outdated for member in seen.members),
         growing=growing,
@@ -272,46 +285,6 @@ async def _finalizer(ctx: Context, database: Resolved) -> None:
     patch = {"metadata": {"finalizers": [*head.finalizers, FINALIZER], "resourceVersion": head.resource_version, "uid": head.uid}}
     written = await ctx.client.patch(DATABASE, head.namespace, head.name, patch)
     await ctx.stores.databases.wait_for(Key(head.namespace, head.name), written.resource_version, 2.0)
-
-
-async def publish(at: Pass, outcome: Outcome) -> DatabaseStatus:
-    """Write the status if it differs, and tell what crossed a line as an event."""
-    ctx, database = at.ctx, at.database
-    now = datetime.datetime.now(datetime.UTC)
-    made = status(database, at.engine, ctx.platform, outcome, now)
-    if not worth_writing(database.status, made):
-        return made
-    head = database.metadata
-    manifest = {
-        "apiVersion": DATABASE.api_version,
-        "kind": DATABASE.kind,
-        "metadata": {"name": head.name, "namespace": head.namespace, "uid": head.uid},
-        "status": _shown(msgspec.to_builtins(made)),
-    }
-    try:
-        written = await ctx.client.apply_status(DATABASE, manifest)
-    except NotFound:
-        return made
-    at.memory.told = Told(written.resource_version, made)
-    _tell(ctx, database, made)
-    return made
-
-
-def _shown(value: Any) -> Any:
-    """Without what is not known: the schema has no nulls."""
-    if isinstance(value, dict):
-        return {key: _shown(entry) for key, entry in value.items() if entry is not None}
-    return [_shown(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def _tell(ctx: Context, database: Resolved, made: DatabaseStatus) -> None:
-    if made.phase is database.status.phase:
-        return
-    ready = made.conditions[0]
-    if made.phase is Phase.FAILED:
-        ctx.events.warning(database, ready.reason, ready.message)
-    elif made.phase in (Phase.READY, Phase.CREATING, Phase.STOPPED, Phase.UPGRADING):
-        ctx.events.normal(database, made.phase.value, ready.message)
 
 
 async def _paused(ctx: Context, memory: Memory, view: DatabaseView) -> Result:

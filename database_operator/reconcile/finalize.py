@@ -1,21 +1,26 @@
 """Deletion: what stays and what goes, in an order in which nothing that keeps data readable goes before the data."""
 
 import contextlib
+import logging
 
 import msgspec
 
-from database_operator.api.database import FINALIZER, Stored
+from database_operator.api.database import FINALIZER, Metadata, Stored
 from database_operator.api.spec import DeletionPolicy
+from database_operator.api.status import Phase
 from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.kube import resources as r
 from database_operator.kube.controller import GONE, Result
-from database_operator.kube.errors import NotFound
-from database_operator.kube.objects import AnnotatedObject, Key, Meta
+from database_operator.kube.errors import Forbidden, NotFound
+from database_operator.kube.objects import AnnotatedObject, Key, Meta, Object
 from database_operator.kube.resources import Resource
 from database_operator.reconcile.apply import delete_guarded
 from database_operator.reconcile.context import Context, Memory
+from database_operator.reconcile.observe import adoptable
 from database_operator.reconcile.views import DATABASE, PodView
+
+log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 1.0  # seconds; events mostly come sooner
 
@@ -34,7 +39,10 @@ async def finalize(ctx: Context, memory: Memory, database: Stored) -> Result:
     if FINALIZER not in head.finalizers:
         ctx.forget(Key(head.namespace, head.name))
         return GONE
+    for pod in orphans(ctx, head):
+        await delete_guarded(ctx, r.POD, pod.metadata, owner_uid="")
     if policy(database) is DeletionPolicy.DELETE and not await _data_gone(ctx, database):
+        await _tell(ctx, database)
         return Result(after=LOOK_AGAIN)
     others = [finalizer for finalizer in head.finalizers if finalizer != FINALIZER]
     patch = {"metadata": {"finalizers": others, "resourceVersion": head.resource_version, "uid": head.uid}}
@@ -44,14 +52,27 @@ async def finalize(ctx: Context, memory: Memory, database: Stored) -> Result:
     return GONE
 
 
+def orphans(ctx: Context, head: Metadata) -> list[PodView]:
+    """Members whose StatefulSet was being made anew for larger claims: the garbage collector does not know them any more."""
+    found = ctx.stores.pods.by_index("app", str(Key(head.namespace, head.name)))
+    return [pod for pod in found if adoptable(pod, names.workload(head.name)) and pod.metadata.deletion_timestamp is None]
+
+
+async def _tell(ctx: Context, database: Stored) -> None:
+    """Once: it takes as long as the databases need to stop."""
+    head = database.metadata
+    with contextlib.suppress(msgspec.DecodeError, AttributeError):
+        if msgspec.json.decode(database.status).get("phase") == Phase.DELETING.value:
+            return
+    told = {"phase": Phase.DELETING.value, "message": "the members stop; then the data goes, and its credentials last"}
+    with contextlib.suppress(NotFound):
+        await ctx.client.patch(DATABASE, head.namespace, head.name, {"metadata": {"uid": head.uid}, "status": told}, subresource="status")
+
+
 async def _data_gone(ctx: Context, database: Stored) -> bool:
     """Workloads, then their pods, then the engine's own ConfigMaps, the claims, and the Secrets last."""
     head = database.metadata
-    for resource, informer in ((r.STATEFUL_SET, ctx.stores.stateful_sets), (r.DEPLOYMENT, ctx.stores.deployments)):
-        for workload in informer.by_owner(head.uid):
-            if not workload.metadata.deletion_timestamp:
-                await delete_guarded(ctx, resource, workload.metadata, owner_uid=head.uid)
-    if await _running(ctx, database):
+    if await _workloads(ctx, head) or await _running(ctx, database):
         return False
     for resource, selector in (
         (r.CONFIG_MAP, f"{c.SCOPE}={names.scope(head.name)},{c.MANAGED_BY}!={c.MANAGER}"),
@@ -63,28 +84,56 @@ async def _data_gone(ctx: Context, database: Stored) -> bool:
     return True
 
 
+async def _workloads(ctx: Context, head: Metadata) -> bool:
+    """Delete them; True while one is there. Live, and in the foreground: one that is missed here would make claims again."""
+    there = False
+    for resource in (r.STATEFUL_SET, r.DEPLOYMENT):
+        for found in await ctx.client.list(resource, head.namespace, type=Object, label_selector=f"{c.INSTANCE}={head.name}"):
+            if found.metadata.controller_uid != head.uid:
+                continue
+            there = True
+            if not found.metadata.deletion_timestamp:
+                await delete_guarded(ctx, resource, found.metadata, owner_uid=head.uid, propagation="Foreground")
+    return there
+
+
 async def _running(ctx: Context, database: Stored) -> bool:
     """Live: a pod that still writes must not lose its claim's protection to a late copy."""
     head = database.metadata
     found = await ctx.client.list(
         r.POD, head.namespace, type=PodView, label_selector=f"{c.INSTANCE}={head.name},{c.SCOPE}={names.scope(head.name)}"
     )
-    return any(pod.metadata.owner_references for pod in found)
+    return any(pod.metadata.owner_references or adoptable(pod, names.workload(head.name)) for pod in found)
 
 
 async def _all_gone(ctx: Context, database: Stored, resource: Resource, selector: str) -> bool:
     head = database.metadata
     found = await ctx.client.list(resource, head.namespace, type=AnnotatedObject, label_selector=selector)
     mine = [item.metadata for item in found if _mine(database, resource, item.metadata, item.metadata.annotations)]
-    for metadata in mine:
-        if not metadata.deletion_timestamp:
-            await delete_guarded(ctx, resource, metadata, owner_uid=None)
+    if resource is r.SECRET and mine and await _data_of_another_life(ctx, head):
+        return True
+    try:
+        for metadata in mine:
+            if not metadata.deletion_timestamp:
+                await delete_guarded(ctx, resource, metadata, owner_uid=None)
+    except Forbidden:
+        if resource is not r.SECRET:
+            raise
+        log.info("Secrets left: the operator may not delete them", extra={"secrets": [metadata.name for metadata in mine]})
+        return True
     return not mine
+
+
+async def _data_of_another_life(ctx: Context, head: Metadata) -> bool:
+    """Claims that this Database never took up: their key stays with them."""
+    found = await ctx.client.list(
+        r.PERSISTENT_VOLUME_CLAIM, head.namespace, type=AnnotatedObject, label_selector=f"{c.DATA_OF}={head.name}"
+    )
+    return bool(found)
 
 
 def _mine(database: Stored, resource: Resource, metadata: Meta, annotations: dict[str, str]) -> bool:
     """Of this life of the Database, not of a later one of the same name; an engine's own ConfigMaps carry no mark of ours."""
     if resource is r.CONFIG_MAP:
-        scope = names.scope(database.metadata.name)
-        return metadata.name in {f"{scope}-{suffix}" for suffix in ("config", "leader", "sync", "failover")}
+        return metadata.name in names.patroni(database.metadata.name)
     return annotations.get(c.DATABASE_UID, database.metadata.uid) == database.metadata.uid

@@ -22,13 +22,19 @@ def workload(ctx: Context, database: Resolved) -> WorkloadView | None:
     return found if found is not None and found.metadata.controller_uid == database.uid else None
 
 
+def adoptable(pod: PodView, prefix: str) -> bool:
+    """A StatefulSet ``prefix`` takes this pod for its own: left by one that is made anew around its running members."""
+    stem, _, ordinal = pod.metadata.name.rpartition("-")
+    return not pod.metadata.controller_uid and stem == prefix and ordinal.isdigit() and pod.metadata.annotations.inputs is not None
+
+
 def pods(ctx: Context, database: Resolved, component: str = labels.DATABASE_COMPONENT) -> list[PodView]:
     """Pods of a workload of this Database, sorted by name. A label alone does not make a pod ours: it has our workload as owner."""
     prefix = names.workload(database.name) if component == labels.DATABASE_COMPONENT else names.sentinel(database.name)
     found = []
     for pod in ctx.stores.pods.by_index("app", str(Key(database.namespace, database.name))):
         owner = next((owner for owner in pod.metadata.owner_references if owner.controller), None)
-        by_set = owner is not None and owner.kind == "StatefulSet" and owner.name == prefix
+        by_set = adoptable(pod, prefix) if owner is None else owner.kind == "StatefulSet" and owner.name == prefix
         by_deployment = owner is not None and owner.kind == "ReplicaSet" and owner.name.startswith(f"{prefix}-")
         if pod.metadata.labels.get(c.COMPONENT) == component and (by_set or by_deployment):
             found.append(pod)

@@ -60,6 +60,9 @@ class Prober:
         watched = self._watched.get(key)
         if watched is None:
             watched = self._watched[key] = _Watched(settled=settled)
+        if watched.task is None or watched.task.done():
+            if watched.task is not None and not watched.task.cancelled():
+                log.error("probe failed; begun anew", exc_info=watched.task.exception(), extra={"database": str(key)})
             watched.task = asyncio.get_running_loop().create_task(self._run(key, watched), name=f"prober {key}")
         elif watched.settled and not settled:
             watched.wake.set()

@@ -1,6 +1,7 @@
 """The user's Secrets are read, ours are made: random values by POST only, so that nothing ever replaces a key to data."""
 
 import base64
+import contextlib
 import secrets as random
 from collections.abc import Mapping
 
@@ -15,7 +16,7 @@ from database_operator.build.manifest import data_metadata, digest
 from database_operator.engines.base import Engine
 from database_operator.kube import resources as r
 from database_operator.kube.errors import AlreadyExists, Forbidden, NotFound
-from database_operator.kube.objects import AnnotatedMeta, Key
+from database_operator.kube.objects import AnnotatedMeta, Key, Meta
 from database_operator.reconcile.context import Blocked, Context, Memory, Pass, SecretData, UserSecret
 
 LOOK_AGAIN = 10.0  # seconds until a missing Secret is looked for again
@@ -29,8 +30,12 @@ class SecretObject(Struct, frozen=True):
     data: dict[str, str] = field(default_factory=dict)
 
     def values(self) -> dict[str, str]:
-        """Decoded; raises UnicodeDecodeError for a value that is no text."""
-        return {key: base64.b64decode(value).decode() for key, value in self.data.items()}
+        """Those that are text; a user may keep a keystore beside the password."""
+        found = {}
+        for key, value in self.data.items():
+            with contextlib.suppress(UnicodeDecodeError):
+                found[key] = base64.b64decode(value).decode()
+        return found
 
 
 def references(database: Resolved, engine: Engine) -> dict[str, SecretKeyRef]:
@@ -56,8 +61,6 @@ async def _read(ctx: Context, memory: Memory, namespace: str, name: str) -> Mapp
         values = (await ctx.client.get(r.SECRET, namespace, name, type=SecretObject)).values()
     except NotFound:
         values = None
-    except UnicodeDecodeError:
-        raise Blocked(Reason.SECRET_NOT_FOUND, f'Secret "{name}" holds a value that is not UTF-8 text: write it as text') from None
     memory.user_secrets[name] = UserSecret(ctx.now(), values)
     return values
 
@@ -78,7 +81,7 @@ async def user_secrets(at: Pass) -> tuple[dict[str, str], str | None]:
         value = values.get(reference.key)
         if not value:
             memory.user_secrets.pop(reference.name, None)
-            problem = f'{path}: Secret "{reference.name}" has no value under the key "{reference.key}"; add it'
+            problem = f'{path}: Secret "{reference.name}" has no text under the key "{reference.key}"; add it'
             raise Blocked(Reason.SECRET_NOT_FOUND, problem, after=LOOK_AGAIN)
         if path.endswith("passwordSecret"):
             if any(character in value for character in "\n\r\0"):
@@ -140,13 +143,13 @@ async def ensure(at: Pass, password: str | None) -> None:
 
 async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping[str, str], *, kind: str) -> None:
     """Create, or write only ``values`` into what exists. On a create that meets another's the next pass reads it."""
-    ctx, memory, database, engine = at.ctx, at.memory, at.database, at.engine
+    ctx, memory, database = at.ctx, at.memory, at.database
     if not values:
         return
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
     try:
         if existing is None:
-            head = data_metadata(database, name, engine.major(database.spec.version))
+            head = data_metadata(database, name)
             written = await ctx.client.create(
                 r.SECRET, {"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": head, "data": encoded}
             )
@@ -154,23 +157,47 @@ async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping
             patch = {"metadata": {"resourceVersion": existing.resource_version, "uid": existing.uid}, "data": encoded}
             written = await ctx.client.patch(r.SECRET, database.namespace, name, patch)
     except Forbidden as error:
-        keys = ", ".join(sorted(values))
-        message = (
-            f'the operator may not write Secret "{name}": create it with the keys {keys}, or grant the role for Secrets ({error.reason})'
-        )
-        raise Blocked(Reason.SECRET_NOT_FOUND, message) from error
+        if existing is not None or not await _users_own(at, name):
+            raise _refused(database, name, values, error) from error
     except AlreadyExists:
         await take_up(at, name)
-        there = memory.secrets[name]
-        await _put(at, name, there, {key: value for key, value in values.items() if key not in there.values}, kind=kind)
+    else:
+        base = dict(existing.values) if existing else {}
+        memory.secrets[name] = SecretData(written.resource_version, written.uid, base | dict(values))
         return
-    base = dict(existing.values) if existing else {}
-    memory.secrets[name] = SecretData(written.resource_version, written.uid, base | dict(values))
+    there = memory.secrets[name]
+    await _put(at, name, there, {key: value for key, value in values.items() if key not in there.values}, kind=kind)
+
+
+async def _users_own(at: Pass, name: str) -> bool:
+    """Where the operator may not write Secrets the user makes them; the local copy shows only what carries our labels."""
+    try:
+        await take_up(at, name)
+    except NotFound:
+        return False
+    return True
+
+
+def _refused(database: Resolved, name: str, values: Mapping[str, str], error: Forbidden) -> Exception:
+    """What the user can do about it: a quota is not a missing right."""
+    if "exceeded quota" in error.message:
+        return Blocked(Reason.QUOTA_EXCEEDED, f"Secret {name}: {error.message}", after=30.0)
+    if "NamespaceTerminating" in error.causes:
+        return error
+    keys = ", ".join(sorted(values))
+    label = f"the label {c.DATA_OF}={database.name}"
+    message = f'the operator may not write Secret "{name}": create it with {label} and the keys {keys}, or grant the role for Secrets'
+    return Blocked(Reason.SECRET_NOT_FOUND, message)
 
 
 async def take_up(at: Pass, name: str) -> None:
-    """Read a Secret of ours that was there before; raises Blocked where it is somebody else's or another engine's."""
-    ctx, memory, database = at.ctx, at.memory, at.database
+    """Read a Secret of ours that was there before and mark it as of this Database. Raises as ``look`` does."""
+    await keep(at, name, await look(at, name))
+
+
+async def look(at: Pass, name: str) -> SecretObject:
+    """A Secret of ours as it is; raises NotFound, and Blocked where it is somebody else's or another engine's."""
+    ctx, database = at.ctx, at.database
     found = await ctx.client.get(r.SECRET, database.namespace, name, type=SecretObject)
     if found.metadata.labels.get(c.DATA_OF) != database.name:
         raise Blocked(
@@ -178,13 +205,19 @@ async def take_up(at: Pass, name: str) -> None:
             f'Secret "{name}" exists and is not this Database\'s: rename the Database or remove the Secret',
             after=30.0,
         )
-    engine_of = found.metadata.annotations.get(c.ENGINE)
+    engine_of = found.metadata.annotations.get(c.ENGINE, database.type.value)  # one that a user made has none
     if engine_of != database.type.value:
         message = f'Secret "{name}" keeps the login of a {engine_of} Database of this name: delete it, or choose another name'
         raise Blocked(Reason.DATA_CONFLICT, message, after=30.0)
+    return found
+
+
+async def keep(at: Pass, name: str, found: SecretObject) -> None:
+    """Mark a Secret as of this very Database, where it may be written at all, and remember its values."""
+    ctx, memory, database = at.ctx, at.memory, at.database
+    head: Meta = found.metadata
     if found.metadata.annotations.get(c.DATABASE_UID) != database.uid:
-        mark = {"metadata": {"annotations": {c.DATABASE_UID: database.uid}, "resourceVersion": found.metadata.resource_version}}
-        written = await ctx.client.patch(r.SECRET, database.namespace, name, mark)
-        memory.secrets[name] = SecretData(written.resource_version, written.uid, found.values())
-    else:
-        memory.secrets[name] = SecretData(found.metadata.resource_version, found.metadata.uid, found.values())
+        mark = {"metadata": {"annotations": {c.DATABASE_UID: database.uid}, "resourceVersion": head.resource_version, "uid": head.uid}}
+        with contextlib.suppress(Forbidden):  # without the right to write Secrets they are the user's: nothing of ours deletes them
+            head = await ctx.client.patch(r.SECRET, database.namespace, name, mark)
+    memory.secrets[name] = SecretData(head.resource_version, head.uid, found.values())

@@ -219,7 +219,7 @@ def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outc
         observed_generation=database.metadata.generation,
         message="; ".join(dict.fromkeys(notes))[:1024] or None,
         binding=BindingStatus(names.credentials(database.name)),
-        requests=requests(database),
+        requests=requests(database, outcome),
     )
 
 
@@ -240,9 +240,14 @@ def _worth_saying(condition: Condition) -> bool:
     return condition.status == bad[condition.type] or condition.reason in (Reason.UPGRADE_NOT_SUPPORTED.value, Reason.PAUSED.value)
 
 
-def requests(database: Resolved) -> dict[str, str]:
+def requests(database: Resolved, outcome: Outcome) -> dict[str, str]:
     """Values of the request annotations that count as done: kept, so that each is done once."""
     done = dict(database.status.requests)
+    asked = {key: value for key, name in c.REQUESTS.items() if (value := database.metadata.annotations.get(name))}
     if database.status.phase is None:  # no status: what stands there was handled before, or by an earlier life
-        done |= {key: value for key, name in c.REQUESTS.items() if (value := database.metadata.annotations.get(name))}
+        return done | asked
+    restarted = asked.get("restartedAt")
+    looked = outcome.blocked is None and outcome.held is None and not outcome.paused and outcome.action is None
+    if restarted and looked and ready(database, outcome) and not any(member.outdated for member in outcome.observation.members):
+        done["restartedAt"] = restarted
     return done

@@ -39,6 +39,9 @@ def held(database: Resolved, engine: Engine, claims: Sequence[ClaimView], seen: 
         if kept and c.FORMED in claim.metadata.annotations and kept != wanted:
             return f"{engine.title} {kept} to {wanted} is a step that is not supported yet: set spec.version back to {kept}"
     running = [member.version for member in seen.members if member.version]
+    for version in running:  # data that no claim is marked for yet
+        if engine.major(version) not in (None, wanted):
+            return f"{engine.title} {version} to {wanted} is a step that is not supported yet: set spec.version back"
     newest = max(running, key=lambda version: numbers(version) or (), default=None)
     if newest and older(database.spec.version, newest):
         return f"{engine.title} {newest} runs and {database.spec.version} is older: a downgrade is not supported, set spec.version back"

@@ -78,8 +78,9 @@ def primary(pg: Running) -> str:
 def signal_server(pg: Running, number: signal.Signals) -> None:
     """To the postmaster: the one process of the server whose command line begins with its path."""
     for pid in pg.cluster.pod_pids(pg.namespace, primary(pg), "database"):
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"/bin/postgres"):
-            os.kill(pid, number)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a backend that has ended meanwhile
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"/bin/postgres"):
+                os.kill(pid, number)
 
 
 class Writer:

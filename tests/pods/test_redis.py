@@ -174,7 +174,7 @@ def test_an_empty_primary_does_not_wipe_its_replicas(database: Make) -> None:
 
 def node_for(running: Running, key: str) -> Any:
     """A client of the member that owns the slot of ``key``, by the address of its pod."""
-    addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in running.pods()}
+    addresses = {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in running.pods()}
     password = running.login()["password"]
     with client(running) as server:
         slot = server.execute_command("CLUSTER", "KEYSLOT", key)

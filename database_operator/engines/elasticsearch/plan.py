@@ -60,6 +60,6 @@ def plan(database: Resolved, inputs: Inputs) -> list[Manifest]:
         settings(database, config.settings_files(database, inputs)),
         service(database, names.service(database.name), [http], selector, database.spec.service),
         headless(database, names.members_service(database.name), [http, transport]),
-        stateful_set(database, pod_parts(database, inputs), config.major(database.spec.version)),
+        stateful_set(database, pod_parts(database, inputs)),
     ]
     return children + ([disruption_budget(database)] if database.spec.replicas > 1 else [])

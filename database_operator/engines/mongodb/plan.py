@@ -109,7 +109,7 @@ def plan(database: Resolved, inputs: Inputs) -> list[Manifest]:
         settings(database, {config.CONFIG_FILE: config.mongod_conf(database)}),
         headless(database, names.members_service(database.name), [port]),
         service(database, names.service(database.name), [port], every, published),
-        stateful_set(database, pod_parts(database, inputs), major(database.spec.version)),
+        stateful_set(database, pod_parts(database, inputs)),
     ]
     if database.spec.replicas > 1:
         replicas = labels.service_selector(database, role="replica")

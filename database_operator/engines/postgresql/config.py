@@ -109,9 +109,12 @@ def timing(members: int) -> dict[str, int]:
     return {"ttl": 90, "loop_wait": 30, "retry_timeout": 30}
 
 
-def dynamic(database: Resolved, members: int, strict: bool = False) -> Dynamic:
-    """The dynamic configuration wanted while there are ``members``; ``strict``: writes wait for a synchronous standby."""
-    synchronous = database.postgresql.synchronous is not Synchronous.DISABLED and members > 1
+def dynamic(database: Resolved, members: int, strict: bool = False, standbys: int = 1) -> Dynamic:
+    """The dynamic configuration wanted while there are ``members``, of which ``standbys`` shall be synchronous.
+
+    ``strict``: writes wait where there is none. A Database on its way to one member lets its standbys go first.
+    """
+    synchronous = database.postgresql.synchronous is not Synchronous.DISABLED and min(members, database.spec.replicas) > 1
     return timing(members) | {
         "failsafe_mode": True,  # the API server's absence alone demotes nobody
         "maximum_lag_on_failover": 1048576,  # bytes
@@ -119,6 +122,7 @@ def dynamic(database: Resolved, members: int, strict: bool = False) -> Dynamic:
         "primary_start_timeout": 0 if synchronous else 300,
         "synchronous_mode": synchronous,
         "synchronous_mode_strict": synchronous and strict,
+        "synchronous_node_count": standbys,
         "postgresql": {
             "use_pg_rewind": True,
             "use_slots": True,

@@ -108,7 +108,7 @@ def plan(database: Resolved, inputs: Inputs) -> list[Manifest]:
     if several:
         selector = labels.service_selector(database, role="replica")
         children.append(service(database, names.read_only_service(database.name), [port], selector, database.spec.service.read_only))
-    children.append(stateful_set(database, pod_parts(database, inputs), config.major(database.spec.version)))
+    children.append(stateful_set(database, pod_parts(database, inputs)))
     if several:
         children.append(disruption_budget(database))
     return children

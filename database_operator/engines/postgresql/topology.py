@@ -32,7 +32,11 @@ def _configure(database: Resolved, observation: Observation, members: tuple[Memb
         return None
     current = reached[0].facts["config"]
     count = max(observation.wanted, len(observation.members))
-    patch = config.patch(current, config.dynamic(database, count, strict=_strict(database, current, members)))
+    leaving = _leaving_primary(observation, members) is not None
+    # Patroni moves to a synchronous standby only, and the one there is may leave too: then all of them are made so
+    standbys = len(members) - 1 if leaving and len(members) > 2 else 1
+    wanted = config.dynamic(database, count, strict=_strict(database, current, members), standbys=standbys)
+    patch = config.patch(current, wanted)
     if not patch:
         return None
     changed = sorted({*patch, *(patch.get("postgresql", {}).get("parameters") or {})} - {"postgresql"})
@@ -55,10 +59,18 @@ def _ordinal(member: Member) -> int:
     return int(member.pod.rpartition("-")[2])
 
 
-def _leave(observation: Observation, members: tuple[Member, ...]) -> Action | None:
-    """Scale-in takes the highest ordinals: a primary among them moves to a member that stays, first."""
+def _leaving_primary(observation: Observation, members: tuple[Member, ...]) -> Member | None:
+    """The primary, if it is among the highest ordinals, which scale-in takes."""
     primary = observation.primary
-    if observation.wanted == 0 or primary is None or primary not in members or _ordinal(primary) < observation.wanted:
+    if observation.wanted == 0 or primary is None or primary not in members:
+        return None
+    return primary if _ordinal(primary) >= observation.wanted else None
+
+
+def _leave(observation: Observation, members: tuple[Member, ...]) -> Action | None:
+    """A primary that is to leave hands over to a member that stays, first."""
+    primary = _leaving_primary(observation, members)
+    if primary is None:
         return None
     staying = tuple(member for member in members if _ordinal(member) < observation.wanted)
     return _hand_over(primary, staying, "it is to leave")

@@ -188,7 +188,7 @@ def plan(database: Resolved, inputs: Inputs) -> list[Manifest]:
     if database.redis.mode is RedisMode.SENTINEL:
         children += agent_access(database, agent_rules(database))
         children += sentinels(database, inputs)
-    children.append(stateful_set(database, member_parts(database, inputs), major=None))
+    children.append(stateful_set(database, member_parts(database, inputs)))
     if database.spec.replicas > 1:
         children.append(disruption_budget(database))
     return children

@@ -62,5 +62,5 @@ def plan(database: Resolved, inputs: Inputs) -> list[Manifest]:
     return [
         settings(database, {config.SETTINGS_FILE: config.settings(database)}),
         service(database, names.service(database.name), [port], labels.service_selector(database), database.spec.service),
-        *single_deployment(database, pod_parts(database, inputs), major(database.spec.version)),
+        *single_deployment(database, pod_parts(database, inputs)),
     ]
