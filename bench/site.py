@@ -36,8 +36,12 @@ class _Phase(msgspec.Struct, rename="camel"):
 
 def install(plane: ControlPlane) -> None:
     plane.kubectl("apply", "--server-side", "-f", str(PROJECT / "deploy/crds"))
-    established = "--for=jsonpath={.status.conditions[?(@.type=='Established')].status}=True"
-    plane.kubectl("wait", established, "--timeout=60s", "crd/databases.databases.database-operator.io")
+    path = "{.status.conditions[?(@.type=='Established')].status}"
+    deadline = time.monotonic() + 60
+    while plane.kubectl("get", "crd/databases.databases.database-operator.io", f"--output=jsonpath={path}") != "True":
+        if time.monotonic() > deadline:
+            raise TimeoutError("the CRD is not served")
+        time.sleep(0.2)
     plane.kubectl("apply", "-f", "-", input=json.dumps(STORAGE_CLASS))
 
 

@@ -18,6 +18,9 @@ from database_operator.api.rules import RULES
 from database_operator.api.spec import DatabaseSpec
 
 _CONTROL = re.compile(r"[\x00\n\r]")
+_ESCAPED = re.compile(
+    rb"\\\\(n|r|u0000)"
+)  # as they look in JSON, or an escaped backslash before such a letter: then it is looked at closely
 _AT = re.compile(r"(?P<what>.*) - at (?P<key>`key` in )?`\$(?P<path>.*)`", re.DOTALL)
 _REGEX = re.compile(r"Expected `str` matching regex (?P<regex>'.*'|\".*\")", re.DOTALL)
 
@@ -27,9 +30,10 @@ def problems(database: Database) -> list[Problem]:
 
     The fields already have their types and bounds: ``api.database.decode`` has seen to that.
     """
-    multiline = list(_control_characters(msgspec.to_builtins(database.spec), "spec"))
-    if multiline:
-        return multiline  # the rules below may rely on one line
+    if _ESCAPED.search(msgspec.json.encode(database.spec)):
+        multiline = list(_control_characters(msgspec.to_builtins(database.spec), "spec"))
+        if multiline:
+            return multiline  # the rules below may rely on one line
     named = [Problem(rule.field, rule.message) for rule in RULES[Database] if not rule.holds(database)]
     return named + list(_broken(database.spec, "spec"))
 

@@ -47,7 +47,10 @@ async def apply(at: Pass, children: Sequence[Manifest]) -> int:
     """
     await _own_writes_seen(at)
     todo = [child for child in (_todo(at, child) for child in children) if child is not None]
-    outcomes = await asyncio.gather(*(_apply(at, child) for child in todo), return_exceptions=True)
+    outcomes: list[BaseException | None] = []
+    for wave in (False, True):  # a RoleBinding is refused where its Role is not there yet
+        now = [child for child in todo if (child.resource is r.ROLE_BINDING) is wave]
+        outcomes += await asyncio.gather(*(_apply(at, child) for child in now), return_exceptions=True)
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     blocked = [error for error in errors if isinstance(error, Blocked)]
     if errors:

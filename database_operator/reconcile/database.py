@@ -22,6 +22,7 @@ from database_operator.reconcile.connections.base import Unreachable
 from database_operator.reconcile.context import Blocked, Context, Memory, Pass
 from database_operator.reconcile.finalize import finalize
 from database_operator.reconcile.publish import publish
+from database_operator.reconcile.refresh import refresh
 from database_operator.reconcile.status import PATIENCE, Outcome, ready
 from database_operator.reconcile.views import DATABASE, DatabaseView
 
@@ -178,6 +179,7 @@ async def _steps(at: Pass) -> Outcome:
     wanted = claims.adapted(ctx, database, children, action)
     await apply(at, [child for child in wanted if missing is None or child["kind"] not in WORKLOADS])
     await prune(at, children)
+    await refresh(at, children)
     await claims.keep_up(ctx, database, engine, seen)
     if action is not None:
         action = await _act(at, seen, action)

@@ -22,6 +22,7 @@ from database_operator.reconcile.views import DATABASE, PodView
 
 log = logging.getLogger(__name__)
 
+QUIET = 1.0  # seconds without a workload or pod: a controller that has not seen the end of its workload may still make a claim
 LOOK_AGAIN = 1.0  # seconds; events mostly come sooner
 
 
@@ -41,7 +42,7 @@ async def finalize(ctx: Context, memory: Memory, database: Stored) -> Result:
         return GONE
     for pod in orphans(ctx, head):
         await delete_guarded(ctx, r.POD, pod.metadata, owner_uid="")
-    if policy(database) is DeletionPolicy.DELETE and not await _data_gone(ctx, database):
+    if policy(database) is DeletionPolicy.DELETE and not await _data_gone(ctx, memory, database):
         await _tell(ctx, database)
         return Result(after=LOOK_AGAIN)
     others = [finalizer for finalizer in head.finalizers if finalizer != FINALIZER]
@@ -69,10 +70,11 @@ async def _tell(ctx: Context, database: Stored) -> None:
         await ctx.client.patch(DATABASE, head.namespace, head.name, {"metadata": {"uid": head.uid}, "status": told}, subresource="status")
 
 
-async def _data_gone(ctx: Context, database: Stored) -> bool:
+async def _data_gone(ctx: Context, memory: Memory, database: Stored) -> bool:
     """Workloads, then their pods, then the engine's own ConfigMaps, the claims, and the Secrets last."""
     head = database.metadata
-    if await _workloads(ctx, head) or await _running(ctx, database):
+    busy = await _workloads(ctx, head) or await _running(ctx, database)
+    if memory.stands("stopped", not busy, ctx.now()) < QUIET:
         return False
     for resource, selector in (
         (r.CONFIG_MAP, f"{c.SCOPE}={names.scope(head.name)},{c.MANAGED_BY}!={c.MANAGER}"),
@@ -110,8 +112,12 @@ async def _all_gone(ctx: Context, database: Stored, resource: Resource, selector
     head = database.metadata
     found = await ctx.client.list(resource, head.namespace, type=AnnotatedObject, label_selector=selector)
     mine = [item.metadata for item in found if _mine(database, resource, item.metadata, item.metadata.annotations)]
-    if resource is r.SECRET and mine and await _data_of_another_life(ctx, head):
-        return True
+    if resource is r.SECRET and mine:
+        claims = await ctx.client.list(
+            r.PERSISTENT_VOLUME_CLAIM, head.namespace, type=AnnotatedObject, label_selector=f"{c.DATA_OF}={head.name}"
+        )
+        if claims:  # made late, and to be deleted first; or of another life that was never taken up: their key stays with them
+            return not any(_mine(database, r.PERSISTENT_VOLUME_CLAIM, claim.metadata, claim.metadata.annotations) for claim in claims)
     try:
         for metadata in mine:
             if not metadata.deletion_timestamp:
@@ -122,14 +128,6 @@ async def _all_gone(ctx: Context, database: Stored, resource: Resource, selector
         log.info("Secrets left: the operator may not delete them", extra={"secrets": [metadata.name for metadata in mine]})
         return True
     return not mine
-
-
-async def _data_of_another_life(ctx: Context, head: Metadata) -> bool:
-    """Claims that this Database never took up: their key stays with them."""
-    found = await ctx.client.list(
-        r.PERSISTENT_VOLUME_CLAIM, head.namespace, type=AnnotatedObject, label_selector=f"{c.DATA_OF}={head.name}"
-    )
-    return bool(found)
 
 
 def _mine(database: Stored, resource: Resource, metadata: Meta, annotations: dict[str, str]) -> bool:

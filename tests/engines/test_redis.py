@@ -405,6 +405,12 @@ ONE, THREE = database(), database(replicas=3)
         ),
         pytest.param(
             THREE,
+            [member(THREE, 0, "primary", outdated=True), member(THREE, 1)],
+            Wait("2 of 3 members are there"),
+            id="one is being made anew",
+        ),
+        pytest.param(
+            THREE,
             [member(THREE, 0, "primary", outdated=True), member(THREE, 1), member(THREE, 2, outdated=True, ready=False)],
             Restart("cache-2", "it is not ready, and its inputs have changed"),
             id="revert heals",

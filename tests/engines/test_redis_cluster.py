@@ -125,6 +125,7 @@ CASES: list[tuple[str, list[Member], Action | None]] = [
     ),
     ("replicas first", but(member(0, **OUT), member(4, **OUT)), Restart("cache-4")),
     ("one at a time", but(member(0, **OUT), member(4, **OUT), member(5, ready=False)), Wait("cache-5 is not ready")),
+    ("one is being made anew", but(member(0, **OUT))[:5], Wait("5 of 6 members are there")),
     ("then its replica takes over", but(member(0, **OUT)), Switchover("cache-3", "cache-0 is restarted")),
     ("nobody in sync", but(member(0, **OUT), member(3, lag_bytes=None)), Wait("no replica of cache-0 is in sync")),
     ("a role changed", but(member(3, role_label="primary")), Label("cache-3", "replica")),

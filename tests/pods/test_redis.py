@@ -193,6 +193,7 @@ def put(running: Running, key: str) -> bool:
         raise ConnectionError(str(error)) from error
 
 
+@pytest.mark.long
 def test_a_redis_cluster_forms_and_forms_again(database: Make) -> None:
     cache = database(manifest("cache", replicas=6, redis={"mode": "cluster"}))
     cache.wait_settled()

@@ -183,11 +183,12 @@ def test_a_claim_that_may_not_grow_is_asked_once_and_the_database_goes_on(contro
             before = _refused(at)
             for name in ("file", "shop"):
                 await at.change(name, storage={"size": "2Gi"})
-                assert "cannot grow" in (await at.condition(name, "Progressing", "Growing"))["message"]
+            assert "cannot grow" in (await at.condition("shop", "Progressing", "Growing"))["message"]
 
             async def anew() -> bool:
-                template = (await at.get(r.STATEFUL_SET, "shop"))["spec"]["volumeClaimTemplates"][0]
-                return bool(template["spec"]["resources"]["requests"]["storage"] == "2Gi")
+                sets = await at.all(r.STATEFUL_SET)
+                sizes = [item["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] for item in sets]
+                return sizes == ["2Gi"]
 
             await until(anew, 10, lambda: "the StatefulSet was not made anew")
             await asyncio.sleep(7)
@@ -199,7 +200,7 @@ def test_a_claim_that_may_not_grow_is_asked_once_and_the_database_goes_on(contro
             await at.client.delete(DATABASE, at.namespace, "file")
             await _gone(at, DATABASE, "file")
             await at.create("file", "SQLite", "latest", storage={"size": "512Mi"})
-            await at.phase("file", "Ready", 30)
+            await at.phase("file", "Ready", 60)
 
     def _refused(at: Hub) -> int:
         calls = at.calls("database-operator/")
@@ -220,7 +221,7 @@ def test_delete_finds_members_without_an_owner_and_children_just_made(control_pl
             await at.client.delete(DATABASE, at.namespace, "shop")
             for number in range(4):
                 await at.create(f"brief{number}", "Redis", "7.2", deletionPolicy="Delete")
-                await asyncio.sleep(0.15 * number)
+                await asyncio.sleep(0.3 + 0.15 * number)
                 await at.client.delete(DATABASE, at.namespace, f"brief{number}")
             for name in ("shop", *(f"brief{number}" for number in range(4))):
                 await _gone(at, DATABASE, name)

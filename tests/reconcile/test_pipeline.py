@@ -44,7 +44,7 @@ def test_every_engine_becomes_ready_with_few_writes_and_is_then_silent(control_p
             labelled = 2
             applied_claim = 1  # SQLite's; a StatefulSet makes its own
             unsure = 1  # MongoDB's simulated member does not say that it holds data
-            settled = 2  # settings that change once the cluster has formed
+            settled = 4  # settings that change once the cluster has formed, and the pods told of it
             assert made <= children + claims + 3 * len(VERSIONS) + labelled + settled + unsure + applied_claim, str(
                 sorted(at.writes().items())
             )
@@ -284,5 +284,23 @@ def test_a_disabled_database_is_left_alone(control_plane: ControlPlane) -> None:
                 return await at.exists(r.SERVICE, "shop-service")
 
             await until(back, 10, lambda: "the Service was not made anew")
+
+    run(control_plane, scenario)
+
+
+def test_changed_settings_reach_a_running_pod_at_once(control_plane: ControlPlane) -> None:
+    async def scenario(at: Hub) -> None:
+        async with operator(at):
+            await at.create("shop", "Redis", "7.2")
+            await at.phase("shop", "Ready")
+            before = (await at.get(r.POD, "shop-0"))["metadata"]
+            assert c.SETTINGS_HASH not in before["annotations"]
+            await at.change("shop", redis={"parameters": {"maxmemory": "64mb"}})
+
+            async def touched() -> bool:
+                return c.SETTINGS_HASH in (await at.get(r.POD, "shop-0"))["metadata"]["annotations"]
+
+            await until(touched, 10, lambda: "the pod was not touched: the kubelet brings the file a minute later")
+            assert (await at.get(r.POD, "shop-0"))["metadata"]["uid"] == before["uid"]
 
     run(control_plane, scenario)

@@ -161,6 +161,8 @@ def _rollout(observation: Observation, nodes: dict[str, Node]) -> Action | None:
     broken = [member for member in outdated if not member.ready and not member.terminating and member.pod not in owning]
     if broken:
         return Restart(broken[0].pod, "it is not ready, and its inputs have changed")
+    if len(observation.members) < observation.wanted:
+        return Wait(f"{len(observation.members)} of {observation.wanted} members are there")
     waiting = [member.pod for member in observation.members if not member.ready or member.pod not in nodes]
     if waiting:
         return Wait(f"{waiting[0]} is not ready")
