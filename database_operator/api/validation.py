@@ -18,9 +18,7 @@ from database_operator.api.rules import RULES
 from database_operator.api.spec import DatabaseSpec
 
 _CONTROL = re.compile(r"[\x00\n\r]")
-_ESCAPED = re.compile(
-    rb"\\\\(n|r|u0000)"
-)  # as they look in JSON, or an escaped backslash before such a letter: then it is looked at closely
+_ESCAPED = re.compile(rb"\\(n|r|u0000)")  # in JSON; or an escaped backslash before such a letter: then it is looked at closely
 _AT = re.compile(r"(?P<what>.*) - at (?P<key>`key` in )?`\$(?P<path>.*)`", re.DOTALL)
 _REGEX = re.compile(r"Expected `str` matching regex (?P<regex>'.*'|\".*\")", re.DOTALL)
 

@@ -12,7 +12,7 @@ from database_operator.api.status import Reason
 from database_operator.build import constants as c
 from database_operator.build.manifest import Manifest, digest
 from database_operator.kube import resources as r
-from database_operator.kube.errors import Conflict, Forbidden, NotFound
+from database_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from database_operator.kube.objects import AnnotatedObject, Key, Meta
 from database_operator.kube.resources import Resource, by_kind
 from database_operator.reconcile.context import METADATA_KINDS, WITH_GENERATION, Applied, Blocked, Context, Pass
@@ -21,6 +21,7 @@ COMPARED = WITH_GENERATION | {r.PERSISTENT_VOLUME_CLAIM}  # claims: their spec i
 ABSENT = "1"  # etcd's first revision, which no object of ours can have: an apply at it creates, or is refused with 409
 OWN_WRITE_SECONDS = 1.0  # for the local copy to show what this process has just written
 OF_KIND = {kind.kind: kind for kind in (*METADATA_KINDS, r.STATEFUL_SET, r.DEPLOYMENT, r.PERSISTENT_VOLUME_CLAIM)}
+IMMUTABLE = "updates to statefulset spec for fields other than"  # the API server's words
 FORMER_AGAIN = 2.0  # seconds until the objects of a former Database of this name are looked at again
 
 
@@ -99,6 +100,13 @@ async def _apply(at: Pass, todo: _Todo) -> None:
         if "exceeded quota" in error.message:
             raise Blocked(Reason.QUOTA_EXCEEDED, f"{resource.kind} {head['name']}: {error.message}", after=30.0) from error
         raise
+    except Invalid as error:
+        if seen is None or resource is not r.STATEFUL_SET or IMMUTABLE not in error.message:
+            raise
+        # What a new operator plans otherwise in a part that cannot be changed, as the claim template: the set is made anew
+        # by the pass that its going causes, around its pods, which run on.
+        await delete_guarded(ctx, resource, seen.metadata, owner_uid=database.uid, propagation="Orphan")
+        return
     memory.applied[memo] = Applied(todo.digest, written.resource_version, written.generation, marks(written))
 
 

@@ -111,6 +111,8 @@ async def _bring(at: Pass) -> Result:
     except Blocked as blocked:
         outcome, after = _blocked(at, blocked.reason, str(blocked)), blocked.after
     except (Invalid, Forbidden) as error:
+        if "NamespaceTerminating" in error.causes:  # nothing can be made there any more; the Database's own deletion follows
+            return Result(after=WAITING)
         # What no retry mends by itself is shown; it is tried again all the same, for rights and policies change.
         outcome, failure = _blocked(at, Reason.RECONCILIATION_FAILED, f"{error.reason}: {error.message}"), error
     waited = _patience(ctx, memory, outcome)

@@ -304,3 +304,38 @@ def test_changed_settings_reach_a_running_pod_at_once(control_plane: ControlPlan
             assert (await at.get(r.POD, "shop-0"))["metadata"]["uid"] == before["uid"]
 
     run(control_plane, scenario)
+
+
+def test_k37_an_immutable_part_of_an_older_operator_is_made_anew_around_running_pods(control_plane: ControlPlane) -> None:
+    """As after an upgrade: the stored StatefulSet's claim template is not the one this operator plans."""
+
+    async def scenario(at: Hub) -> None:
+        async with operator(at):
+            await at.create("shop", "Redis", "7.2")
+            await at.phase("shop", "Ready")
+        pod = (await at.get(r.POD, "shop-0"))["metadata"]["uid"]
+        old = await at.get(r.STATEFUL_SET, "shop")
+        await at.client.delete(r.STATEFUL_SET, at.namespace, "shop", propagation="Orphan")
+        await until(lambda: _no_set(at), 20, lambda: "the StatefulSet did not go")
+        old["metadata"] = {key: old["metadata"][key] for key in ("name", "namespace", "labels", "ownerReferences")}
+        old["spec"]["volumeClaimTemplates"][0]["metadata"]["annotations"]["example.com/older"] = "yes"
+        old["spec"]["volumeClaimTemplates"][0]["metadata"]["annotations"].pop(c.ENGINE)
+        old.pop("status", None)
+        made = await at.client.create(r.STATEFUL_SET, old)
+        async with operator(at):
+            await at.change("shop", deletionPolicy="Delete")  # wakes the pass; restarts nothing
+
+            async def anew() -> bool:
+                return [item["metadata"]["uid"] != made.uid for item in await at.all(r.STATEFUL_SET)] == [True]
+
+            await until(anew, 30, lambda: "the StatefulSet was not made anew")
+            await at.phase("shop", "Ready", 30)
+            templates = (await at.get(r.STATEFUL_SET, "shop"))["spec"]["volumeClaimTemplates"]
+            assert c.ENGINE in templates[0]["metadata"]["annotations"]
+            assert (await at.get(r.POD, "shop-0"))["metadata"]["uid"] == pod
+
+    run(control_plane, scenario)
+
+
+async def _no_set(at: Hub) -> bool:
+    return not await at.exists(r.STATEFUL_SET, "shop")
