@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import ceiling, figures, report
+from bench import ceiling, figures, report, workload
 from bench.audit import Log
 from bench.process import Operator
 from bench.report import Line
@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--databases", type=int, default=500, metavar="N", help="default 500")
     parser.add_argument("--workers", default="1,8", help="default 1,8")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="parts of the storm, a ceiling around each: for a busy machine")
     parser.add_argument("--long", action="store_true", help="memory, idle, changes and start at 1,000 and 5,000 as well")
     parser.add_argument("--only", default="", metavar="PART", help="storm, small or population")
     return parser.parse_args()
@@ -50,31 +51,26 @@ class Bench:
         for line in lines:
             self.note(f"{line.what}: {line.measured}")
 
-    async def ceiling(self) -> None:
-        found = await ceiling.measure(self.plane, f"ceiling-{len(self.ceilings)}", self.databases)
+    async def ceiling(self, databases: int) -> ceiling.Ceiling:
+        found = await ceiling.measure(self.plane, f"ceiling-{len(self.ceilings)}", databases)
         self.ceilings.append(found)
         self.note(f"ceiling: {found.rate:.0f} writes/s, {found.writes} writes, {found.milliseconds:.2f} ms of CPU each")
+        return found
 
-    def limit(self, index: int) -> float:
-        """Writes a second, from the measurements right before and right after the storm of this number."""
-        around = self.ceilings[index : index + 2]
-        return sum(c.writes for c in around) / sum(c.seconds for c in around)
-
-    async def storms(self, workers: list[int]) -> None:
-        await self.ceiling()
-        found: list[tuple[int, figures.Storm]] = []
+    async def storms(self, workers: list[int], rounds: int) -> None:
+        share = self.databases // rounds
         for count in workers:
-            async with Site(self.plane, f"storm-{count}") as site:
-                log = self.log()
-                async with Operator(self.plane, self.folder, site.namespace, workers=count) as operator:
-                    result = await figures.storm(site, operator, log, range(self.databases))
-            await self.ceiling()
-            self.note(f"{count} workers: {result.rate:.0f} writes/s, {result.passes} passes, {dict(result.calls.most_common())}")
-            found.append((count, result))
-        children = self.ceilings[0].writes / self.databases
-        for index, (count, result) in enumerate(found):
-            self.tell(*report.storm(count, result, self.limit(index), children))
-        self.tell(*report.bare(self.ceilings))
+            found, around = [], [await self.ceiling(share)]
+            for number in range(rounds):
+                async with Site(self.plane, f"storm-{count}-{number}") as site:
+                    log = self.log()
+                    async with Operator(self.plane, self.folder, site.namespace, workers=count) as operator:
+                        result = await figures.storm(site, operator, log, range(share))
+                self.note(f"{count} workers: {result.rate:.0f} writes/s, {result.passes} passes, {dict(result.calls.most_common())}")
+                found.append(result)
+                around.append(await self.ceiling(share))
+            self.tell(*report.storm(count, figures.together(found), around, self.ceilings[0].writes / share))
+        self.tell(report.bare(self.ceilings))
 
     async def small(self) -> float:
         """Memory and the cost of a pass with 10 Databases; gives the cost, in milliseconds."""
@@ -105,8 +101,9 @@ class Bench:
             self.note(f"{size} Databases: {result.writes} writes in {result.seconds:.0f} s")
             took = await site.settle(SETTLE_SECONDS)
             later = await figures.until_quiet(log)
+            children = sum(len(part) for view in site.databases.all() for part in workload.children(view)) / size
             self.note(f"settled after {took:.0f} s more")
-            self.tell(*report.writes(result, later, size - there))
+            self.tell(report.writes(result, later, children))
             await asyncio.sleep(EAGER)
             self.tell(report.memory(size, operator.memory()))
             self.tell(*report.idle(size, await figures.idle(operator, log)))
@@ -123,7 +120,7 @@ class Bench:
 async def run(flags: argparse.Namespace, plane: ControlPlane, folder: Path) -> list[Line]:
     bench = Bench(plane, folder, flags.databases)
     if flags.only in ("", "storm"):
-        await bench.storms([int(n) for n in flags.workers.split(",")])
+        await bench.storms([int(n) for n in flags.workers.split(",")], flags.rounds)
     plane.kill("scheduler")  # it would go on trying to place the pods that are played from here on
     small = 0.0
     if flags.only in ("", "small", "population"):

@@ -36,7 +36,7 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True):
     passes: int
     cpu: float  # seconds
     calls: Counter[str]
-    first_status: tuple[float, float]  # p50, p99, seconds
+    waits: list[float]  # seconds to the first status of each
 
     @property
     def rate(self) -> float:
@@ -45,6 +45,20 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cpu_ms_per_write(self) -> float:
         return self.cpu / (self.writes + self.events) * 1000
+
+
+def together(rounds: list[Storm]) -> Storm:
+    return Storm(
+        databases=sum(r.databases for r in rounds),
+        writes=sum(r.writes for r in rounds),
+        later=sum(r.later for r in rounds),
+        events=sum(r.events for r in rounds),
+        seconds=sum(r.seconds for r in rounds),
+        passes=sum(r.passes for r in rounds),
+        cpu=sum(r.cpu for r in rounds),
+        calls=sum((r.calls for r in rounds), Counter()),
+        waits=[wait for r in rounds for wait in r.waits],
+    )
 
 
 async def storm(site: Site, operator: Operator, log: Log, indices: range) -> Storm:
@@ -76,7 +90,7 @@ async def storm(site: Site, operator: Operator, log: Log, indices: range) -> Sto
         cpu=next((spent for at, spent in used if at >= end), used[-1][1]) - cpu,
         passes=int(await _passes(operator) - passes),
         calls=counted(entries),
-        first_status=(quantile(waits, 0.5), quantile(waits, 0.99)),
+        waits=waits,
     )
 
 

@@ -87,17 +87,23 @@ async def _strangers(ctx: Context, database: Resolved, known: set[str]) -> None:
         message = f'claim "{name}" exists and is not this Database\'s: rename the Database, or remove the claim'
         raise _blocked(Reason.NAME_CONFLICT, message)
     if database.type is EngineType.POSTGRESQL:
-        await asyncio.gather(*(_not_a_strangers(ctx, database, name) for name in names.patroni(database.name)))
+        found = await asyncio.gather(*(_patronis_own(ctx, database, name) for name in names.patroni(database.name)))
+        if any(found) and not known:
+            kept = ", ".join(name for name in found if name)
+            message = f"the claims are gone but their cluster's identity is kept by the ConfigMaps {kept}: delete these too to begin anew"
+            raise _blocked(Reason.DATA_CONFLICT, message)
 
 
-async def _not_a_strangers(ctx: Context, database: Resolved, name: str) -> None:
+async def _patronis_own(ctx: Context, database: Resolved, name: str) -> str | None:
+    """The name if Patroni has made this ConfigMap; raises Blocked if it is a stranger's."""
     try:
         found = await ctx.client.get(r.CONFIG_MAP, database.namespace, name, type=Object)
     except NotFound:
-        return
+        return None
     if found.metadata.labels.get(c.SCOPE) != names.scope(database.name):
         message = f'ConfigMap "{name}", where Patroni would write, exists and is not its own: rename the Database, or remove the ConfigMap'
         raise _blocked(Reason.NAME_CONFLICT, message)
+    return name
 
 
 async def _secrets(at: Pass) -> dict[str, secrets.SecretObject]:

@@ -194,7 +194,7 @@ def test_retain_keeps_data_and_login_and_a_database_of_the_name_takes_them_up(co
             await at.client.delete(DATABASE, at.namespace, "shop")
             await until(lambda: _gone(at, "shop"), 20, lambda: "the Database did not go")
             await at.create("shop", "Redis", "7.2")
-            await at.phase("shop", "Ready", 30)
+            await at.phase("shop", "Ready", 60)  # the garbage collector takes up to 30 s to learn of a CRD that was just installed
             assert (await at.get(r.SECRET, "shop-credentials"))["data"]["password"] == login
 
     run(control_plane, scenario)
@@ -219,7 +219,7 @@ def test_delete_leaves_nothing(control_plane: ControlPlane) -> None:
                 left = [await at.all(kind, f"{c.MANAGED_BY}={c.MANAGER}") for kind in (r.STATEFUL_SET, r.SERVICE, r.CONFIG_MAP, r.POD)]
                 return not any(left)
 
-            await until(collected, 20, lambda: "children were left")
+            await until(collected, 60, lambda: "children were left")
 
     run(control_plane, scenario)
 
@@ -339,3 +339,18 @@ def test_k37_an_immutable_part_of_an_older_operator_is_made_anew_around_running_
 
 async def _no_set(at: Hub) -> bool:
     return not await at.exists(r.STATEFUL_SET, "shop")
+
+
+def test_an_identity_without_its_data_is_named(control_plane: ControlPlane) -> None:
+    """Patroni would wait for ever for a leader of the cluster that its ConfigMap remembers."""
+
+    async def scenario(at: Hub) -> None:
+        head = {"name": "shop-config", "namespace": at.namespace, "labels": {c.SCOPE: "shop"}}
+        await at.client.create(r.CONFIG_MAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": head})
+        async with operator(at):
+            await at.create("shop", "PostgreSQL", "17")
+            condition = await at.condition("shop", "Ready", "DataConflict")
+            assert "shop-config" in condition["message"]
+            assert not await at.exists(r.STATEFUL_SET, "shop")
+
+    run(control_plane, scenario)

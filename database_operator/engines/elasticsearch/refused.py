@@ -40,7 +40,7 @@ OWNED_PARAMETERS = (
     Refusal("xpack.security.enabled", _SECURITY, accept=("true",)),
     Refusal("xpack.security.transport.ssl.enabled", _SECURITY, accept=("true",)),
     Refusal("xpack.security.enrollment.enabled", _SECURITY, accept=("false",)),
-    Refusal("xpack.security.http.ssl.enabled", "TLS comes from the Secret <name>-tls", accept=("false",)),
+    Refusal("xpack.security.http.ssl.enabled", "TLS is the operator's to set up", accept=("false",)),
     Refusal("xpack.security.*", _SECURITY),
     Refusal("bootstrap.memory_lock", _MEMORY, accept=("false",)),
     Refusal("bootstrap.*", _MEMORY),

@@ -5,7 +5,7 @@ from database_operator.api.refusals import Refusal
 _AUTHENTICATION = "the operator owns authentication and the members' key file"
 _SET = "the operator forms the replica set and owns its configuration"
 _NETWORK = "the operator owns addresses and ports: Services and probes rest on them"
-_TLS = "TLS comes from the Secret <name>-tls"
+_TLS = "TLS is the operator's to set up"
 _LOG = "mongod logs to the container's output, where the platform collects it"
 _FILES = "the data lives on the volume at /data/db in WiredTiger's files, and data that is there could not be read otherwise"
 _RAW = "raw storage engine text can turn off the journal or name other folders"
