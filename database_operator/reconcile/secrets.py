@@ -208,7 +208,7 @@ async def look(at: Pass, name: str) -> SecretObject:
     engine_of = found.metadata.annotations.get(c.ENGINE, database.type.value)  # one that a user made has none
     if engine_of != database.type.value:
         kept = f'Secret "{name}" keeps the login of a {engine_of} Database of this name'
-        message = f"{kept}: delete it and the claims of its data, or choose another name\"
+        message = f"{kept}: delete it and the claims of its data, or choose another name"
         raise Blocked(Reason.DATA_CONFLICT, message, after=30.0)
     return found
 
