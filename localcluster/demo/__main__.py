@@ -10,7 +10,7 @@ from rich.table import Table
 
 from localcluster.demo import install
 from localcluster.demo.ask import ASK
-from localcluster.demo.place import Embedded, Place, Yours
+from localcluster.demo.place import Embedded, Place, Yours, items
 from localcluster.errors import ClusterError
 from localcluster.images import operator
 from localcluster.progress import Progress
@@ -119,6 +119,7 @@ def show(place: Place, progress: Progress) -> None:
         login = install.login(place, database)
         with place.address(install.NAMESPACE, status["serviceName"], int(login["port"])) as (host, port):
             answer = ASK[kind](host, port, login)
+        status = items(place, "database", name, "-n", install.NAMESPACE)[0]["status"]  # with what its members have said by now
         seconds = f"{install.seconds_to_ready(database):.0f} s"
         table.add_row(name, kind, status.get("version", ""), seconds, answer, status["endpoint"])
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)

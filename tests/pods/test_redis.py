@@ -156,6 +156,7 @@ def test_redis_fails_over_and_scales(database: Make) -> None:
     cache.wait("the Sentinels gone", lambda: [item["metadata"]["name"] for item in cache.get("statefulsets")["items"]] == ["cache"])
 
 
+@pytest.mark.long
 def test_an_empty_primary_does_not_wipe_its_replicas(database: Make) -> None:
     cache = database(manifest("cache", replicas=3))
     cache.wait_settled()

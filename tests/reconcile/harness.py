@@ -195,6 +195,7 @@ async def hub(plane: ControlPlane, *, restricted: bool = True) -> AsyncIterator[
         await asyncio.gather(node, return_exceptions=True)
         await client.delete(NAMESPACE, None, namespace)
         await client.close()
+        await asyncio.sleep(0.1)  # TLS connections are closed by the loop's next turns
 
 
 @contextlib.asynccontextmanager
