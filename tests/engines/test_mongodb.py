@@ -144,7 +144,7 @@ def test_equal_specs_give_equal_bytes() -> None:
         ("security.clusterAuthMode", "x509", "authentication"),
         ("net.port", 27018, "addresses and ports"),
         ("net.bindIp", "127.0.0.1", "addresses and ports"),
-        ("net.tls.mode", "disabled", "-tls"),
+        ("net.tls.mode", "disabled", "TLS is the operator's"),
         ("storage.dbPath", "/tmp", "/data/db"),
         ("storage.engine", "inMemory", "/data/db"),
         ("storage.wiredTiger.engineConfig.configString", "log=(enabled=false)", "journal"),
