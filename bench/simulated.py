@@ -72,7 +72,7 @@ def simulate() -> None:
 
     simulated = Connection(probe=probe, command=accepted, switchover=accepted)
     for module in (act, asking):
-        module.connection = lambda _provider: simulated  # type: ignore[assignment]
+        module.connection = lambda _provider: simulated  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class Site:
     async def versions(self) -> dict[tuple[str, str], str]:
         """The resourceVersion of every object in the namespace that the operator has to do with."""
         kinds = (DATABASE, r.STATEFUL_SET, r.DEPLOYMENT, r.SERVICE, r.CONFIG_MAP, r.SECRET, r.SERVICE_ACCOUNT, r.ROLE, r.ROLE_BINDING)
-        found = {}
+        found: dict[tuple[str, str], str] = {}
         for kind in (*kinds, r.POD_DISRUPTION_BUDGET, r.PERSISTENT_VOLUME_CLAIM, r.POD):
             async for page in self.client.pages(kind, self.namespace, metadata_only=True):
                 heads = (msgspec.json.decode(item, type=Object).metadata for item in page.items)
