@@ -205,6 +205,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     peak: float  # MiB
     resident: float  # MiB, afterwards
     applies: int  # in one resync period
+    fastest: float  # writes a second, in the busiest five seconds
     changed: int  # objects
 
 
@@ -224,5 +225,6 @@ async def start(site: Site, operator: Operator, log: Log, before: dict[tuple[str
         peak=peak,
         resident=operator.memory(),
         applies=sum(entry.is_write for entry in entries),
+        fastest=max(Counter(int(entry.begun / 5) for entry in entries if entry.is_write).values(), default=0) / 5,
         changed=sum(before.get(what) != version for what, version in after.items()),
     )

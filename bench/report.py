@@ -35,8 +35,8 @@ def bare(found: list[Ceiling]) -> Line:
     return Line("ceiling: a bare client applies the same children, 16 in flight", "", text)
 
 
-def storm(workers: int, found: figures.Storm, bare: list[Ceiling], children: float) -> list[Line]:
-    """``bare``: what was measured right before and after the storms."""
+def storm(workers: int, found: figures.Storm, bare: list[Ceiling], whole: Ceiling, children: float) -> list[Line]:
+    """``bare`` was measured right before and after the storms; ``whole`` is a bare client that makes the Databases' own writes too."""
     limit = sum(c.writes for c in bare) / sum(c.seconds for c in bare)
     share = found.rate / limit
     wanted = 0.35 if workers == 1 else 0.70
@@ -47,6 +47,7 @@ def storm(workers: int, found: figures.Storm, bare: list[Ceiling], children: flo
     cpu = found.cpu_ms_per_write
     return [
         Line(f"{what}: share of the ceiling", f"{wanted:.0%}", rate, share >= wanted),
+        Line(f"{what}: share of the same writes by a bare client", "", f"{found.rate / whole.rate:.0%} of {whole.rate:.0f} writes/s"),
         Line(f"{what}: CPU per API write", "1.3 ms", f"{cpu:.2f} ms", cpu <= 1.3),
         Line(f"{what}: Events each", "2", f"{found.events / found.databases:.2f}", found.events <= 2 * found.databases),
         Line(f"{what}: first status, p50 / p99", "", f"{quantile(found.waits, 0.5):.1f} s / {quantile(found.waits, 0.99):.1f} s"),
@@ -99,7 +100,12 @@ def start(databases: int, found: figures.Start) -> list[Line]:
     share = found.peak / found.resident
     return [
         Line(f"{what}: serving", "20 s", serving, found.leading <= 20),
-        Line(f"{what}: objects changed", "0", f"{found.changed} by {found.applies} writes in a resync period", not found.changed),
+        Line(
+            f"{what}: objects changed",
+            "0",
+            f"{found.changed} by {found.applies} applies, {found.fastest:.0f} a second at most",
+            not found.changed,
+        ),
         Line(
             f"{what}: peak of memory", "1.3 times resident", f"{found.peak:.0f} MiB, {share:.2f} times {found.resident:.0f}", share <= 1.3
         ),

@@ -17,6 +17,7 @@ from database_operator.api.spec import EngineType
 from database_operator.api.status import Role
 from database_operator.engines.base import Member, Probe
 from database_operator.kube import auth
+from database_operator.reconcile.connections.base import Unreachable
 
 
 def facts(database: Resolved, member: Member, identity: str) -> dict[str, Any]:
@@ -56,6 +57,8 @@ def facts(database: Resolved, member: Member, identity: str) -> dict[str, Any]:
 
 async def probe(target: Any, member: Member) -> Probe:
     database = target.database
+    if "password" not in target.credentials:
+        raise Unreachable(f"{member.pod} lets nobody in without a password")
     identity = f"id-{database.uid}"
     answer = msgspec.json.decode(msgspec.json.encode(facts(database, member, identity)))  # fresh objects, as from the network
     version = database.spec.version if database.spec.version[0].isdigit() else "3.45.1"

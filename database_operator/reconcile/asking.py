@@ -1,5 +1,6 @@
 """Whom the prober asks, put together from the local copies."""
 
+from database_operator.build import names
 from database_operator.engines.base import Member
 from database_operator.kube.objects import Key
 from database_operator.reconcile import observe
@@ -22,5 +23,9 @@ def asked(ctx: Context, key: Key) -> Asked | None:
     members: tuple[Member, ...] = tuple(observe.member(pod, None, False, None, "") for pod in observe.pods(ctx, database))
     if not members:
         return None
-    at = Pass(ctx, ctx.memory(key, database.uid), database, engine)
+    memory = ctx.memory(key, database.uid)
+    needed = [names.credentials(database.name)] + ([names.internal(database.name)] if engine.internal else [])
+    if any(name not in memory.secrets for name in needed):
+        return None  # a new leader's first pass reads them; without, every member would seem to turn the operator away
+    at = Pass(ctx, memory, database, engine)
     return Asked(target(at, members), connection(engine.provider), engine.probe_seconds(database))

@@ -29,6 +29,7 @@ from database_operator.reconcile.views import DATABASE, DatabaseView
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
 MOVING = 2.0  # seconds until the next pass while an action goes on; events mostly come sooner
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
+KNOWN_ANSWER = 6.0  # seconds that it may take where the Database was Ready before: nobody waits for it, and a probe ends after 5
 ANSWER = 2.0  # seconds that such a member may take before it counts as ready all the same
 PASSING = 3.0  # seconds that a pod may be missing, or wait for its volume to be bound, before it is said to be stuck
 ASK_AGAIN = 10.0  # seconds between two looks for the events that tell why pods are missing: a LIST, which the server answers slowly
@@ -133,10 +134,11 @@ async def _bring(at: Pass) -> Result:
 
 
 def _about_to_answer(ctx: Context, memory: Memory, database: Resolved, outcome: Outcome) -> bool:
-    """All members have just become ready and were not asked yet: their answer comes at once, and is told together with it."""
+    """All members are ready and were not asked yet, by this process: their answer comes at once, and is told together with it."""
     asked = all(member.reached is not None for member in outcome.observation.members)
-    fresh = not asked and database.status.phase is not Phase.READY and not outcome.blocked and ready(database, outcome)
-    return memory.stands("unasked", fresh, ctx.now()) < ANSWER and fresh
+    fresh = not asked and not outcome.blocked and ready(database, outcome)
+    patience = KNOWN_ANSWER if database.status.phase is Phase.READY else ANSWER
+    return memory.stands("unasked", fresh, ctx.now()) < patience and fresh
 
 
 def _blocked(at: Pass, reason: Reason, message: str) -> Outcome:

@@ -133,3 +133,41 @@ def test_a_member_that_does_not_answer_is_known_as_such_and_heals() -> None:
         assert world.prober.answers(KEY) == {}
 
     run(scenario())
+
+
+def test_where_no_member_can_be_asked_an_event_is_waited_for() -> None:
+    async def scenario() -> None:
+        world = World()
+        looked = 0
+
+        def nobody(_: Key) -> None:
+            nonlocal looked
+            looked += 1
+
+        prober = Prober(nobody, world.changed.append)
+        prober.want(KEY, settled=False)
+        await asyncio.sleep(1)
+        prober.event(KEY)
+        await asyncio.sleep(20)
+        assert looked == 2
+        await prober.close()
+
+    run(scenario())
+
+
+def test_after_the_loss_of_a_node_rounds_stay_bounded() -> None:
+    async def scenario() -> None:
+        world = World()
+        keys = [Key("n", f"d{number}") for number in range(1000)]
+        for key in keys:
+            world.prober.want(key, settled=True)
+        await asyncio.sleep(1)
+        for key in keys:
+            world.prober.event(key)
+        await asyncio.sleep(1)
+        before = len(world.asked)
+        await asyncio.sleep(20)
+        assert 1500 <= len(world.asked) - before <= 2500
+        await world.prober.close()
+
+    run(scenario())
