@@ -6,7 +6,7 @@ import sys
 import time
 
 from localcluster import paths
-from localcluster.cluster import Cluster
+from localcluster.cluster import Cluster, default_name
 from localcluster.control_plane import leave
 from localcluster.errors import ClusterError
 from localcluster.progress import Progress
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         ("kubeconfig", "print the path of the kubeconfig"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--name", default="local", help="the cluster's name (default: local)")
+        command.add_argument("--name", default=default_name(), help="the cluster's name (default: $LOCALCLUSTER, else local)")
         if name == "up":
             command.add_argument("--subnet", help="an IPv4 /16 for pods and Services (default: a free one)")
             command.add_argument("--no-images", action="store_true", help="load no database images")

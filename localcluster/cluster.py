@@ -33,6 +33,11 @@ COMPONENTS = (*CONTROL_PLANE, *NODE_PARTS, "provisioner")
 NODE_PROGRAMS = (*PROGRAMS.values(), "kubectl", "kubelet", "kube-proxy", "coredns", "pause")
 
 
+def default_name() -> str:
+    """The cluster that tests and the demo use: another one by $LOCALCLUSTER, so that two checkouts work side by side."""
+    return os.environ.get("LOCALCLUSTER") or "local"
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What a cluster's parts do: each component is "running", "paused" or "down"; `ready` when all run and the node says it is Ready."""
 
@@ -46,13 +51,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class Cluster:
     """One cluster by name. `up` and `down` may be called at any time, from any process of root; several clusters run side by side."""
 
-    def __init__(self, name: str = "local", *, subnet: str | None = None, progress: Progress | None = None) -> None:
-        self.name = check_name(name)
-        self.folder = paths.clusters() / name
+    def __init__(self, name: str | None = None, *, subnet: str | None = None, progress: Progress | None = None) -> None:
+        self.name = check_name(name or default_name())
+        self.folder = paths.clusters() / self.name
         self._wanted_subnet = subnet
         self._progress = progress or Progress(quiet=True)
         self._processes = Processes(self.folder)
-        self._namespaces = Namespaces(name, self.folder, self._processes)
+        self._namespaces = Namespaces(self.name, self.folder, self._processes)
 
     def up(self, images: Iterable[str] | None = None) -> None:
         """Brings the cluster up, or what of it is down, with the images (all that are known with None).
