@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from localcluster import paths
+from localcluster import golang, paths
 from localcluster.errors import ClusterError
 from localcluster.host import locked, require_disk
 from localcluster.progress import Progress
@@ -98,7 +98,7 @@ def _built(module: Module, progress: Progress) -> Path:
 
 
 def _build(module: Module, target: Path, progress: Progress) -> None:
-    go = _go(GO_MODULES / module.folder)
+    go = golang.go(GO_MODULES / module.folder, progress)
     require_disk(target.parent, BUILD_GIB if module.folder == "kubernetes" else 1, "to build Kubernetes")
     for left in target.parent.glob(f".{module.folder}-*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -125,7 +125,7 @@ def _build(module: Module, target: Path, progress: Progress) -> None:
         ]
         with progress.step(f"building {module.folder} from Go modules, once ({module.minutes})") as detail:
             lines: deque[str] = deque(maxlen=20)
-            environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+            environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "PATH": f"{Path(go).parent}:{os.environ.get('PATH', '')}"}
             with subprocess.Popen(argv, cwd=GO_MODULES / module.folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
                 assert process.stderr is not None
                 for line in process.stderr:
@@ -157,21 +157,3 @@ def _explain(lines: Iterable[str]) -> None:
         if "no space left" in line:
             raise ClusterError("the disk is full", f"free {BUILD_GIB} GiB; `go clean -cache` removes old build results")
     raise ClusterError(f"go build failed: {said[-1] if said else 'it said nothing'}")
-
-
-def _go(module: Path) -> str:
-    found = re.search(r"^go (\d+)\.(\d+)", (module / "go.mod").read_text(), re.MULTILINE)
-    minimum = (int(found[1]), int(found[2])) if found else (1, 26)
-    wanted = f"{minimum[0]}.{minimum[1]}"
-    remedy = f"install Go {wanted} or newer (https://go.dev/dl) and put it on PATH"
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if go is None:
-        raise ClusterError("Go is missing, and Kubernetes is not built yet", remedy)
-    # in the module's folder an older go switches to the toolchain the module asks for, where GOTOOLCHAIN lets it
-    done = subprocess.run([go, "version"], cwd=module, capture_output=True, text=True, check=False)
-    version = re.search(r"go(\d+)\.(\d+)", done.stdout)
-    if done.returncode or version is None:
-        raise ClusterError(f"Go does not run ({(done.stderr or done.stdout).strip()[-160:]})", remedy)
-    if (int(version[1]), int(version[2])) < minimum:
-        raise ClusterError(f"Go {version[1]}.{version[2]} is too old", remedy)
-    return go

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from localcluster import ClusterError, binaries, host, image_store, paths, pki, provisioner
+from localcluster import ClusterError, binaries, golang, host, image_store, paths, pki, provisioner
 from localcluster.archive import write_image
 from localcluster.components import PROVISIONER
 from localcluster.control_plane import check_name
@@ -134,13 +135,47 @@ def test_a_failed_build_is_explained(lines: list[str], message: str) -> None:
         binaries._explain(lines)
 
 
-def test_go_that_is_missing_or_too_old_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    go.write_text("#!/bin/sh\necho go version go1.19.8 linux/amd64\n")
+OLD_GO = """#!/bin/sh
+case "$1" in
+version) echo go version go1.19.8 linux/amd64;;
+mod) {download};;
+esac
+"""
+
+
+def _old_go(monkeypatch: pytest.MonkeyPatch, folder: Path, download: str) -> Path:
+    """A Go 1.19 on PATH, and a module that wants 1.25.1."""
+    go = folder / "go"
+    go.write_text(OLD_GO.format(download=download))
     go.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match=r"Go 1\.19 is too old: install Go 1\.25 or newer"):
-        binaries._go(binaries.GO_MODULES / "kubernetes")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    module = folder / "module"
+    module.mkdir()
+    (module / "go.mod").write_text("module m\n\ngo 1.25.1\n")
+    return module
+
+
+def test_a_go_that_is_too_old_fetches_the_toolchain_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    toolchain = tmp_path / "toolchain"
+    (toolchain / "bin").mkdir(parents=True)
+    (toolchain / "bin/go").write_text("#!/bin/sh\necho go version go1.25.1 linux/amd64\n")
+    (toolchain / "bin/go").chmod(0o444)
+    toolchain.chmod(0o555)
+    machine = golang.ARCHITECTURES[platform.machine()]
+    wanted = f'[ "$4" = golang.org/toolchain@v0.0.1-go1.25.1.linux-{machine} ] && echo \'{{"Dir": "{toolchain}"}}\''
+    module = _old_go(monkeypatch, tmp_path, wanted)
+    found = golang.go(module, Progress(quiet=True))
+    assert subprocess.run([found, "version"], capture_output=True, text=True, check=True).stdout == "go version go1.25.1 linux/amd64\n"
+    (tmp_path / "go").unlink()
+    assert golang.go(module, Progress(quiet=True)) == found
+
+
+def test_a_go_that_cannot_be_had_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = _old_go(monkeypatch, tmp_path, "echo dial tcp: no such host >&2; exit 1")
+    with pytest.raises(ClusterError, match=r"Go 1\.25\.1 cannot be fetched \(dial tcp: no such host\): install Go 1\.25\.1 or newer"):
+        golang.go(module, Progress(quiet=True))
+    assert list((tmp_path / "cache/database-operator/go").iterdir()) == []
 
 
 def test_a_build_is_kept_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
