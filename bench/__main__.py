@@ -81,7 +81,7 @@ class Bench:
             async with Operator(self.plane, self.folder, site.namespace, workers=1) as operator:
                 await site.create(range(10))
                 await site.seen([f"db{i:05d}" for i in range(10)])
-                await site.settle(60)
+                await site.settle(SETTLE_SECONDS)
                 await figures.until_quiet(log)
                 await asyncio.sleep(EAGER)
                 self.tell(report.memory(10, operator.memory()))

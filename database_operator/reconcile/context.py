@@ -117,7 +117,7 @@ class Memory(Struct):
     lost_secrets: dict[str, Mapping[str, str]] = field(default_factory=dict)  # ours that somebody deleted: made again as they were
     user_secrets: dict[str, UserSecret] = field(default_factory=dict)
     told: Told | None = None
-    files: str | None = None  # hash of what the pods mount, as last written
+    files: tuple[bool, str] | None = None  # formed, and the hash of what the pods mount, as last written
     admitted: int = -1  # members for which the data group was looked at live
     valid: int | None = None  # the generation whose spec was found free of problems
     not_ready: tuple[str, float] | None = None  # reason, and since when (monotonic seconds) it stands

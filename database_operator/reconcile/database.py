@@ -183,7 +183,7 @@ async def _steps(at: Pass) -> Outcome:
     wanted = claims.adapted(ctx, database, children, action)
     await apply(at, [child for child in wanted if missing is None or child["kind"] not in WORKLOADS])
     await prune(at, children)
-    await refresh(at, children)
+    await refresh(at, children, inputs.formed)
     await claims.keep_up(ctx, database, engine, seen)
     if action is not None:
         action = await _act(at, seen, action)

@@ -17,14 +17,17 @@ from database_operator.reconcile import observe
 from database_operator.reconcile.context import Pass
 
 
-async def refresh(at: Pass, children: Sequence[Manifest]) -> None:
-    """Touch the pods if the files they mount differ from what the last pass wrote."""
+async def refresh(at: Pass, children: Sequence[Manifest], formed: bool) -> None:
+    """Touch the pods if the files they mount differ from what the last pass wrote.
+
+    What changes as the cluster has just ``formed`` is read at the next start only, and can wait for the kubelet.
+    """
     name = at.database.name
     settings = [child["data"] for child in children if child["kind"] == "ConfigMap"]
     login = at.memory.secrets.get(names.credentials(name))
     files = digest([settings, dict(login.values) if login else {}])
-    before, at.memory.files = at.memory.files, files
-    if before is None or before == files:
+    before, at.memory.files = at.memory.files, (formed, files)
+    if before is None or before[1] == files or before[0] != formed:
         return
     await asyncio.gather(*(_touch(at, pod.metadata.name, pod.metadata.uid, files) for pod in observe.pods(at.ctx, at.database)))
 
