@@ -20,7 +20,7 @@ PATIENCE = 180.0  # seconds for a `down` with five databases in it
 def demo(*argv: str) -> subprocess.Popen[str]:
     """In a process group of its own, as a shell starts it at a terminal; its SIGINT is not ignored."""
     return subprocess.Popen(
-        [sys.executable, "-m", "localcluster.demo", *argv],
+        ["env", "--default-signal=INT", sys.executable, "-m", "localcluster.demo", *argv],
         cwd=PROJECT,
         env={**os.environ, "LOCALCLUSTER": NAME},
         stdout=subprocess.PIPE,
