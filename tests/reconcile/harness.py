@@ -193,17 +193,18 @@ OPERATORS: set[Manager] = set()
 REAL = {module: module.connection for module in (act, asking)}
 
 
-def manager(at: Hub, *flags: str) -> Manager:
-    """An operator that watches the hub's namespace, not started."""
-    argv = ["run", "--kubeconfig", str(at.plane.kubeconfig), "--namespace", at.namespace, "--metrics-bind-address", "0"]
+def manager(at: Hub, *flags: str, everywhere: bool = False) -> Manager:
+    """An operator that watches the hub's namespace or all, not started."""
+    argv = ["run", "--kubeconfig", str(at.plane.kubeconfig), "--metrics-bind-address", "0"]
+    argv += [] if everywhere else ["--namespace", at.namespace]
     argv += ["--health-probe-bind-address", "0", "--max-concurrent-reconciles", "4", *flags]
     return Manager(config.parse(argv, {}))
 
 
 @contextlib.asynccontextmanager
-async def operator(at: Hub, *flags: str) -> AsyncIterator[Manager]:
-    """An operator that watches the hub's namespace; its members are asked, and take commands, as the hub's engines play them."""
-    made = manager(at, *flags)
+async def operator(at: Hub, *flags: str, everywhere: bool = False) -> AsyncIterator[Manager]:
+    """An operator that watches the hub's namespace, or all; its members are asked, and take commands, as the hub's engines play them."""
+    made = manager(at, *flags, everywhere=everywhere)
     with playing(made):
         running = asyncio.create_task(made.run())
         try:
