@@ -1,6 +1,7 @@
 """Fixtures that several folders share."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from localcluster import ControlPlane
+from localcluster.errors import CommandError
 
 # Machines are shared: how long an example takes says nothing about it.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,11 +26,24 @@ STORAGE_CLASS = {
 }
 
 
+def _established(plane: ControlPlane) -> None:
+    """``kubectl wait`` ends with an error where the CRD has no conditions at all yet."""
+    for attempt in range(3):
+        try:
+            plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/databases.databases.database-operator.io")
+        except CommandError:
+            if attempt == 2:
+                raise
+            time.sleep(0.5)
+        else:
+            return
+
+
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
     """A real API server with controllers and no nodes, our CRD installed; tests use namespaces of their own."""
     with ControlPlane(audit=True) as plane:
         plane.kubectl("apply", "--server-side", "-f", str(PROJECT / "deploy/crds"))
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/databases.databases.database-operator.io")
+        _established(plane)
         plane.kubectl("apply", "-f", "-", input=json.dumps(STORAGE_CLASS))
         yield plane

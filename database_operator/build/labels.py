@@ -26,8 +26,13 @@ def common(database: Database, component: str = DATABASE_COMPONENT) -> Labels:
 
 
 def workload(database: Database, component: str = DATABASE_COMPONENT) -> Labels:
-    """On workloads, pods and claims."""
-    return common(database, component) | {c.SCOPE: names.scope(database.name), c.GROUP_LABEL: c.DEFAULT_GROUP}
+    """On workloads and pods."""
+    return common(database, component) | placed(database)
+
+
+def placed(database: Database) -> Labels:
+    """The generation and the group of members that an object belongs to."""
+    return {c.SCOPE: names.scope(database.name), c.GROUP_LABEL: c.DEFAULT_GROUP}
 
 
 def pod_selector(database: Database, component: str = DATABASE_COMPONENT) -> Labels:
@@ -47,5 +52,5 @@ def service_selector(database: Database, component: str = DATABASE_COMPONENT, ro
 
 
 def data(database: Database) -> Labels:
-    """On the data group: it has no owner and is found again by this."""
-    return {c.DATA_OF: database.name}
+    """On the data group: it has no owner, is found again by this, and outlives versions."""
+    return {key: value for key, value in common(database).items() if key != c.VERSION} | {c.DATA_OF: database.name}

@@ -44,7 +44,7 @@ def data_metadata(database: Database, name: str) -> Manifest:
     return {
         "name": name,
         "namespace": database.namespace,
-        "labels": labels.common(database) | labels.data(database),
+        "labels": labels.data(database),
         "annotations": data_annotations(database),
     }
 

@@ -199,6 +199,8 @@ def pod_template(database: Resolved, parts: PodParts) -> Manifest:
     } | (pods.security_context or {})
     pod: Manifest = {
         "automountServiceAccountToken": parts.agent_account,
+        # always named: taken out of an apply it stays in force, by the deprecated serviceAccount that the API server keeps beside it
+        "serviceAccountName": names.agent(database.name) if parts.agent_account else "default",
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": pods.termination_grace_period_seconds or parts.grace_seconds,
         "securityContext": security,
@@ -206,8 +208,6 @@ def pod_template(database: Resolved, parts: PodParts) -> Manifest:
         "containers": [_database_container(database, parts)],
         "volumes": _volumes(database, parts),
     }
-    if parts.agent_account:
-        pod["serviceAccountName"] = names.agent(database.name)
     spread = topology_spread(database, selector)
     optional = {
         "topologySpreadConstraints": spread,

@@ -18,8 +18,7 @@ def stateful_set(database: Resolved, parts: PodParts) -> Manifest:
     name = names.workload(database.name)
     head = metadata(database, name)
     head["labels"] = labels.workload(database)
-    claim_labels = labels.workload(database) | labels.data(database)
-    del claim_labels[c.VERSION]  # claim templates are immutable, versions are not
+    claim_labels = labels.data(database) | labels.placed(database)
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -48,7 +47,7 @@ def single_deployment(database: Resolved, parts: PodParts) -> list[Manifest]:
     """One pod that is never doubled (``Recreate``), and its claim, which outlives it."""
     name = names.workload(database.name)
     claim_head = data_metadata(database, names.single_claim(database.name))
-    claim_head["labels"] |= labels.workload(database)
+    claim_head["labels"] |= labels.placed(database)
     head = metadata(database, name)
     head["labels"] = labels.workload(database)
     template = pod_template(database, parts)

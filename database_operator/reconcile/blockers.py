@@ -74,7 +74,9 @@ def first(pods: Sequence[PodView]) -> Blocker | None:
 
 
 def stuck(pod: PodView) -> bool:
-    """The pod cannot become ready by waiting: if its template is outdated too, replacing it loses nothing."""
+    """The pod cannot become ready by waiting, or runs nowhere yet: if its template is outdated too, replacing it loses nothing."""
+    if pod.spec.node_name is None:  # also where nobody says why, as with a scheduler that does not exist
+        return True
     found = of_pod(pod)
     return found is not None and found.reason in (
         Reason.IMAGE_NOT_PULLED,

@@ -21,6 +21,7 @@ from database_operator.reconcile.context import Blocked, Context, Memory, Pass, 
 
 LOOK_AGAIN = 10.0  # seconds until a missing Secret is looked for again
 PASSWORD_BYTES = 24  # 32 characters of base64
+WITH_MEMBERS = frozenset({"ro-host", "ro-uri", "sentinel-host", "sentinel-master"})  # keys of a login that come, and go again
 
 
 class SecretObject(Struct, frozen=True):
@@ -137,16 +138,17 @@ async def ensure(at: Pass, password: str | None) -> None:
     kept = existing.values if existing else memory.lost_secrets.get(name, {})
     password = password or kept.get("password") or random.token_urlsafe(PASSWORD_BYTES)
     wanted = engine.credentials(database, password, ctx.platform)
-    changed = {key: value for key, value in wanted.items() if existing is None or existing.values.get(key) != value}
+    changed: dict[str, str | None] = {key: value for key, value in wanted.items() if existing is None or existing.values.get(key) != value}
+    changed |= dict.fromkeys(key for key in WITH_MEMBERS - wanted.keys() if existing is not None and key in existing.values)
     await _put(at, name, existing, changed, kind=f"servicebinding.io/{engine.provider}")
 
 
-async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping[str, str], *, kind: str) -> None:
-    """Create, or write only ``values`` into what exists. On a create that meets another's the next pass reads it."""
+async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping[str, str | None], *, kind: str) -> None:
+    """Create, or write only ``values`` into what exists; None takes a key away. On a create that meets another's the next pass reads it."""
     ctx, memory, database = at.ctx, at.memory, at.database
     if not values:
         return
-    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    encoded = {key: value if value is None else base64.b64encode(value.encode()).decode() for key, value in values.items()}
     try:
         if existing is None:
             head = data_metadata(database, name)
@@ -162,8 +164,9 @@ async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping
     except AlreadyExists:
         await take_up(at, name)
     else:
-        base = dict(existing.values) if existing else {}
-        memory.secrets[name] = SecretData(written.resource_version, written.uid, base | dict(values))
+        merged = (dict(existing.values) if existing else {}) | dict(values)
+        kept = {key: value for key, value in merged.items() if value is not None}
+        memory.secrets[name] = SecretData(written.resource_version, written.uid, kept)
         return
     there = memory.secrets[name]
     await _put(at, name, there, {key: value for key, value in values.items() if key not in there.values}, kind=kind)
@@ -178,7 +181,7 @@ async def _users_own(at: Pass, name: str) -> bool:
     return True
 
 
-def _refused(database: Resolved, name: str, values: Mapping[str, str], error: Forbidden) -> Exception:
+def _refused(database: Resolved, name: str, values: Mapping[str, str | None], error: Forbidden) -> Exception:
     """What the user can do about it: a quota is not a missing right."""
     if "exceeded quota" in error.message:
         return Blocked(Reason.QUOTA_EXCEEDED, f"Secret {name}: {error.message}", after=30.0)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from database_operator.api.database import Resolved
+from database_operator.api.spec import EngineType
 from database_operator.build import constants as c
 from database_operator.engines.base import Engine, Observation
 from database_operator.reconcile.views import ClaimView
@@ -31,15 +32,15 @@ def held(database: Resolved, engine: Engine, claims: Sequence[ClaimView], seen: 
 
     Rests on what the data's claims and the servers say, never on the status.
     """
-    wanted = engine.major(database.spec.version)
-    if wanted is None:  # no version, or, with SQLite, not that of the server: the data's format does not hang on it
+    if database.type is EngineType.SQLITE:  # its version is that of the image, not of the server: the data does not hang on it
         return None
-    for claim in claims:
+    wanted = engine.major(database.spec.version)
+    for claim in claims if wanted is not None else ():
         kept = claim.metadata.annotations.get(c.MAJOR)
         if kept and c.FORMED in claim.metadata.annotations and kept != wanted:
             return f"{engine.title} {kept} to {wanted} is a step that is not supported yet: set spec.version back to {kept}"
     running = [member.version for member in seen.members if member.version]
-    for version in running:  # data that no claim is marked for yet
+    for version in running if wanted is not None else ():  # data that no claim is marked for yet
         if engine.major(version) not in (None, wanted):
             return f"{engine.title} {version} to {wanted} is a step that is not supported yet: set spec.version back"
     newest = max(running, key=lambda version: numbers(version) or (), default=None)

@@ -99,7 +99,7 @@ OWN: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 CLUSTER: dict[str, tuple[Any, ...]] = {
     "version": ("7.2", "7.2.5", "7.4"),
-    "replicas": (3, 4, 6),
+    "replicas": (0, 3, 4, 6),
     "redis.passwordSecret": PASSWORDS,
     "redis.parameters": (None, {"hz": 20}, {"databases": 4}),
 }
@@ -147,7 +147,7 @@ BAD: tuple[tuple[str, Any, str], ...] = (
     ("env", [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "x"}}}], "SecretNotFound"),
     ("pods.priorityClassName", "absent", "ReconciliationFailed"),
 )
-HELD: dict[str, str] = {"PostgreSQL": "18", "MongoDB": "8.0", "Redis": "6.2", "Elasticsearch": "8.10.0"}
+HELD: dict[str, str] = {"PostgreSQL": "18", "MongoDB": "8.0", "Redis": "7.0", "Elasticsearch": "8.10.0"}
 HAND = ("delete", "strip", "edit")
 
 

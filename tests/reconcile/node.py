@@ -101,7 +101,8 @@ class Node:
             return
         status: dict[str, Any] = msgspec.json.decode(pod.status)
         wanted = pod_status(spec, self.broken.get(head.name))
-        if any(status.get(key) != value for key, value in wanted.items() if key in ("phase", "containerStatuses")):
+        waits = any(condition["type"] == "PodScheduled" and condition["status"] == "False" for condition in status.get("conditions", ()))
+        if waits or any(status.get(key) != value for key, value in wanted.items() if key in ("phase", "containerStatuses")):
             written = await self._client.patch(
                 POD, self._namespace, head.name, {"metadata": {"uid": head.uid}, "status": wanted}, subresource="status"
             )
@@ -195,6 +196,10 @@ def pod_status(spec: dict[str, Any], broken: str | None) -> dict[str, Any]:
         "phase": "Pending" if broken and not crashed else "Running",
         "podIP": "127.0.0.1",
         "podIPs": [{"ip": "127.0.0.1"}],
-        "conditions": [{"type": kind, "status": ready} for kind in ("Ready", "ContainersReady")],
+        # the scheduler, which knows of no node, may have looked at the pod before it was bound here
+        "conditions": [
+            *({"type": kind, "status": ready} for kind in ("Ready", "ContainersReady")),
+            {"type": "PodScheduled", "status": "True"},
+        ],
         "containerStatuses": containers,
     }

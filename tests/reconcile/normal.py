@@ -146,8 +146,9 @@ async def difference_from_plan(at: Hub, name: str, platform: Platform) -> str | 
 
 
 def _without_waiting(child: Tree) -> Tree:
-    """A Deployment's pause follows its pods."""
-    if child["kind"] != "Deployment":
+    """A Deployment's pause follows its pods; what a list holds does not name its kind."""
+    child = {key: value for key, value in child.items() if key not in ("apiVersion", "kind")}
+    if child.get("spec", {}).get("strategy") is None:
         return child
     return child | {"spec": {key: value for key, value in child["spec"].items() if key != "paused"}}
 
@@ -231,7 +232,7 @@ async def shown(at: Hub, name: str) -> Tree:
     kept = ("phase", "ready", "replicas", "readyReplicas", "serviceName", "endpoint", "connectionString", "selector", "version", "storage")
     made = {key: status.get(key) for key in kept}
     made["conditions"] = {condition["type"]: condition["status"] for condition in status.get("conditions", ())}
-    made["members"] = sorted((member["name"] if "sqlite" not in name else "", member["ready"]) for member in status.get("members", ()))
+    made["members"] = [member["ready"] for member in status.get("members", ())]
     result: Tree = json.loads(json.dumps(made).replace(at.namespace, "<namespace>"))
     return result
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.apiserver
 
 NAME = "shop"
 KINDS = ("PostgreSQL", "MongoDB", "Redis", "Elasticsearch", "SQLite", "Cluster")
-SETTLED = 90.0  # seconds a step may take on a busy machine; most take less than two
+SETTLED = 30.0  # seconds a step may take on a busy machine; most take less than two
 COMPARED = 8  # steps between two comparisons with a Database made anew
 BY_HAND = (r.SERVICE, r.CONFIG_MAP, r.STATEFUL_SET, r.DEPLOYMENT, r.ROLE, r.POD_DISRUPTION_BUDGET, r.POD)
 
@@ -75,7 +75,9 @@ class Machine:
         await until(reached, SETTLED, lambda: f"not settled: {why}")
 
     async def compare(self) -> None:
-        """Oracle two: the same children as those of a Database made anew with this spec."""
+        """Oracle two: the same children as those of a Database made anew with this spec; one that is stopped shows too little."""
+        if not self.spec.get("replicas", 1):
+            return
         self.done.append("compare")
         manifest = self.fresh.manifest(NAME, self.spec)
         if self.requested:
@@ -171,8 +173,9 @@ class Machine:
         kind, name = there[step.pick % len(there)]
         self.done[-1] += f" {kind.kind} {name}"
         if step.value == "delete" or kind is r.POD:
+            uid = await self.at.uid(kind, name)
             await self.at.client.delete(kind, self.at.namespace, name)
-            await self._not(kind, name, await self.at.uid(kind, name))
+            await self._not(kind, name, uid)
         elif step.value == "strip":
             await self.at.client.patch(kind, self.at.namespace, name, {"metadata": {"labels": {c.INSTANCE: None, c.DATABASE_TYPE: "x"}}})
         else:

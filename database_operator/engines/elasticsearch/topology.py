@@ -91,8 +91,8 @@ def _restart(observation: Observation, master: Member) -> Action | None:
     """One at a time, the elected master last, and only while every shard keeps a copy that is started elsewhere."""
     members = observation.members
     outdated = [member for member in members if member.outdated and not member.terminating]
-    if not outdated:
-        return None
+    if not outdated or len(members) > observation.wanted:
+        return None  # those that leave go first: none of them is restarted
     if len(members) == 1 and observation.wanted == 1:
         return Restart(outdated[0].pod)
     if len(members) < observation.wanted:

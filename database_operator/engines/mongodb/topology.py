@@ -157,6 +157,8 @@ def _rollout(observation: Observation, primary: Member | None) -> Action | None:
     never_ready = [member for member in outdated if not member.ready and not member.was_ready]
     if never_ready:
         return Restart(never_ready[0].pod, "it never became ready with its old inputs")
+    if len(members) > observation.wanted:
+        return None  # those that leave go first: none of them is restarted, or asked to take over
     if len(members) == 1:
         return Restart(outdated[0].pod, "its inputs changed")
     if primary is None:

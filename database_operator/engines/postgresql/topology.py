@@ -84,6 +84,8 @@ def _roll_pods(observation: Observation, members: tuple[Member, ...]) -> Action 
     never = next((member for member in outdated if not member.ready and not member.was_ready), None)
     if never:
         return Restart(never.pod, "it never became ready with its inputs, which have changed since")
+    if len(observation.members) > observation.wanted:
+        return None  # those that leave go first: none of them is restarted, or asked to take over
     if observation.wanted <= 1 and len(members) == 1:
         return Restart(outdated[0].pod)
     waiting = _unready(observation, members, outdated)
@@ -126,7 +128,7 @@ def _restart_servers(observation: Observation, members: tuple[Member, ...]) -> A
     place, for all else the replicas and then a planned move (patroni/docs/patroni_configuration.rst).
     """
     pending = [member for member in members if member.pending_restart]
-    if not pending:
+    if not pending or len(observation.members) > observation.wanted:
         return None
     primary = observation.primary
     if observation.wanted <= 1 and len(members) == 1:

@@ -155,8 +155,8 @@ def _forget(observation: Observation, nodes: dict[str, Node]) -> Action | None:
 def _rollout(observation: Observation, nodes: dict[str, Node]) -> Action | None:
     """Replicas first, one at a time; a primary after one of its replicas took over, or as it is where it has none."""
     outdated = [member for member in observation.members if member.outdated]
-    if not outdated:
-        return None
+    if not outdated or len(observation.members) > observation.wanted:
+        return None  # those that leave go first: none of them is restarted, or asked to take over
     owning = {pod for pod, found in nodes.items() if found.slots}
     broken = [member for member in outdated if not member.ready and not member.terminating and member.pod not in owning]
     if broken:

@@ -103,8 +103,8 @@ def _rollout(observation: Observation) -> Action | None:
     """Replicas first, one at a time, then a planned move, the old primary last."""
     outdated = [member for member in observation.members if member.outdated]
     primary = observation.primary
-    if not outdated or primary is None:
-        return None
+    if not outdated or primary is None or len(observation.members) > observation.wanted:
+        return None  # those that leave go first: none of them is restarted, or asked to take over
     broken = [member for member in outdated if not member.ready and not member.terminating and member is not primary]
     if broken:
         return Restart(broken[0].pod, "it is not ready, and its inputs have changed")
