@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -29,6 +29,12 @@ from tests.reconcile.node import Node
 WRITES = frozenset({"create", "update", "patch", "delete"})
 
 
+class Cuts(Protocol):
+    """``tests.reconcile.crash.Axe`` as a hub sees it."""
+
+    async def cut(self, what: str, go: Callable[[], Awaitable[Any]]) -> Any: ...
+
+
 class Hub:
     """One namespace of a real API server, with a client for the test and a node that is played."""
 
@@ -38,6 +44,7 @@ class Hub:
         self.engines = Engines()
         self.node.data_gone = self.engines.forget
         self.broken = self.node.broken  # pod -> waiting reason of its container
+        self.axe: Cuts | None = None
         self.versions: dict[str, str] = {}  # pod -> version its server reports
 
     async def create(self, name: str, type_: str, version: str, **spec: Any) -> None:
@@ -120,6 +127,13 @@ class Hub:
             options = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
             await self.client._call("DELETE", kind.path(self.namespace), body=json.dumps(options).encode())
 
+    async def ordered(self, what: str, order: Callable[[], Awaitable[None]]) -> None:
+        """A command of the operator's to an engine: one more moment at which it may die."""
+        if self.axe is None:
+            await order()
+        else:
+            await self.axe.cut(what, order)
+
     def calls(self, agent: str) -> Counter[str]:
         """What the API server was asked in this namespace by ``agent`` so far, as ``verb resource code``."""
         assert self.plane.audit_log is not None
@@ -179,11 +193,13 @@ async def _probe(target: base.Target, member: Member) -> Probe:
 
 
 async def _command(target: base.Target, order: Command) -> None:
-    await HUBS[target.database.namespace].engines.command(target, order)
+    at = HUBS[target.database.namespace]
+    await at.ordered(f"command {order.name}", lambda: at.engines.command(target, order))
 
 
 async def _switchover(target: base.Target, to: str) -> None:
-    await HUBS[target.database.namespace].engines.switchover(target, to)
+    at = HUBS[target.database.namespace]
+    await at.ordered("switchover", lambda: at.engines.switchover(target, to))
 
 
 PLAYED = base.Connection(probe=_probe, command=_command, switchover=_switchover)

@@ -49,11 +49,13 @@ async def everything(at: Hub, name: str) -> dict[Resource, list[Tree]]:
 
 async def children(at: Hub, name: str) -> Tree:
     """Every child as far as it must be the same whatever led to it: no UIDs, versions, random values or traces of history."""
-    database = await at.get(DATABASE, name)
+    uid = await at.uid(DATABASE, name) or "no Database"
     found = {
-        f"{kind.kind} {_name(kind, item)}": _normal(kind, item) for kind, items in (await everything(at, name)).items() for item in items
+        f"{kind.kind} {_name(kind, item)}": _normal(kind, item, uid)
+        for kind, items in (await everything(at, name)).items()
+        for item in items
     }
-    text = json.dumps(found, sort_keys=True).replace(database["metadata"]["uid"], "<uid>").replace(at.namespace, "<namespace>")
+    text = json.dumps(found, sort_keys=True).replace(uid, "<uid>").replace(at.namespace, "<namespace>")
     result: Tree = json.loads(text)
     return result
 
@@ -64,7 +66,7 @@ def _name(kind: Resource, item: Tree) -> str:
     return "of the Deployment" if kind is r.POD and "ReplicaSet" in owners else str(head["name"])
 
 
-def _normal(kind: Resource, item: Tree) -> Tree:
+def _normal(kind: Resource, item: Tree, uid: str) -> Tree:
     head = item["metadata"]
     if kind is r.POD:
         return _pod(item)
@@ -73,9 +75,11 @@ def _normal(kind: Resource, item: Tree) -> Tree:
         "annotations": {
             key: value for key, value in head.get("annotations", {}).items() if key not in HISTORY and "kubernetes.io/" not in key
         },
-        "owners": [(owner["kind"], owner["name"]) for owner in head.get("ownerReferences", ())],
+        "owners": [(owner["kind"], owner["name"], owner["uid"] == uid) for owner in head.get("ownerReferences", ())],
         "going": "deletionTimestamp" in head,
     }
+    if c.DATABASE_UID in made["annotations"]:
+        made["annotations"][c.DATABASE_UID] = "of this life" if made["annotations"][c.DATABASE_UID] == uid else "of another life"
     if kind is r.SECRET:
         return made | {"data": _secret(head["name"], item["data"]), "type": item["type"]}
     made |= {key: value for key, value in item.items() if key in ("data", "rules", "subjects", "roleRef")}

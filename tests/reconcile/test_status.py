@@ -13,7 +13,7 @@ from database_operator.engines.base import Command, Member, Observation, Platfor
 from database_operator.engines.registry import ENGINES
 from database_operator.reconcile import blockers, versions
 from database_operator.reconcile.status import BEHIND_BYTES, PATIENCE, Outcome, lag, status, worth_writing
-from database_operator.reconcile.views import ClaimView, PodView
+from database_operator.reconcile.views import ClaimView, PodSpecView, PodView
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 LATER = NOW + datetime.timedelta(seconds=90)
@@ -155,7 +155,7 @@ def test_conditions_survive_the_way_through_the_api_server() -> None:
 
 
 def pod(**status_: Any) -> PodView:
-    return msgspec.convert({"metadata": {"name": "shop-0"}, "status": status_}, PodView)
+    return msgspec.convert({"metadata": {"name": "shop-0"}, "spec": {"nodeName": "node1"}, "status": status_}, PodView)
 
 
 def container(**state: Any) -> dict[str, Any]:
@@ -182,6 +182,10 @@ def test_what_stands_in_the_way_of_a_pod(view: PodView, reason: Reason | None) -
     found = blockers.of_pod(view)
     assert (found.reason if found else None) is reason
     assert blockers.stuck(view) == (reason is not None)
+
+
+def test_a_pod_that_runs_nowhere_loses_nothing() -> None:
+    assert blockers.stuck(msgspec.structs.replace(pod(), spec=PodSpecView()))
 
 
 def test_a_crash_is_told_with_its_exit_code() -> None:
