@@ -41,12 +41,12 @@ def template_outgrown(workload: WorkloadView | None, database: Resolved) -> bool
     return parse(workload.spec.volume_claim_templates[0].spec.request) != parse(database.spec.storage.size)
 
 
-def adapted(ctx: Context, database: Resolved, children: Sequence[Manifest], action: Action | None) -> list[Manifest]:
+def adapted(ctx: Context, database: Resolved, children: Sequence[Manifest], action: Action | None, *, hold: bool) -> list[Manifest]:
     """The children to apply now, with what of the main workload has to wait.
 
     Members leave only once topology has nothing left to do for it; a StatefulSet whose claim template is outgrown is
     made anew first; and a Deployment is paused while its pod lacks nothing the user wrote, so that a new operator's
-    template restarts nothing.
+    template restarts nothing, and with ``hold`` also where it does.
     """
     workload = observe.workload(ctx, database)
     name = names.workload(database.name)
@@ -58,7 +58,7 @@ def adapted(ctx: Context, database: Resolved, children: Sequence[Manifest], acti
         elif not main or workload is None or child["kind"] not in ("StatefulSet", "Deployment"):
             made.append(child)
         elif child["kind"] == "Deployment":
-            made.append(child | {"spec": child["spec"] | {"paused": _waits(ctx, database, child)}})
+            made.append(child | {"spec": child["spec"] | {"paused": _waits(ctx, database, child, hold)}})
         elif not template_outgrown(workload, database):
             leaving = action is not None and 0 < database.spec.replicas < workload.spec.replicas
             made.append(child | {"spec": child["spec"] | {"replicas": workload.spec.replicas}} if leaving else child)
@@ -78,11 +78,11 @@ def _as_claimed(ctx: Context, child: Manifest) -> Manifest:
     return child | {"spec": spec}
 
 
-def _waits(ctx: Context, database: Resolved, deployment: Manifest) -> bool:
-    """The answering pod is of another template, but of the wanted inputs."""
+def _waits(ctx: Context, database: Resolved, deployment: Manifest, hold: bool) -> bool:
+    """The answering pod is of another template, but, unless held, of the wanted inputs."""
     wanted = deployment["spec"]["template"]["metadata"]["annotations"]
     running = [pod.metadata.annotations for pod in observe.pods(ctx, database) if pod.ready]
-    return bool(running) and all(own.inputs == wanted[c.INPUTS] and own.template != wanted[c.TEMPLATE] for own in running)
+    return bool(running) and all((hold or own.inputs == wanted[c.INPUTS]) and own.template != wanted[c.TEMPLATE] for own in running)
 
 
 async def grow(ctx: Context, database: Resolved) -> str | None:

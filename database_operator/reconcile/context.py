@@ -119,6 +119,7 @@ class Memory(Struct):
     told: Told | None = None
     files: tuple[bool, str] | None = None  # formed, and the hash of what the pods mount, as last written
     admitted: int = -1  # members for which the data group was looked at live
+    generation: tuple[int, float] | None = None  # the one seen last, and when it was seen first (monotonic seconds)
     valid: int | None = None  # the generation whose spec was found free of problems
     not_ready: tuple[str, float] | None = None  # reason, and since when (monotonic seconds) it stands
     refusal: tuple[float, tuple[Reason, str] | None] | None = None  # when it was asked why pods are missing, and the answer

@@ -3,9 +3,12 @@
 Level-triggered: it sees a key, reads the whole state, and keeps nothing between passes that may not be lost.
 """
 
+import datetime
+
 import msgspec
 
 from database_operator.api.database import FINALIZER, Metadata, Resolved, Stored, decode, resolve
+from database_operator.api.spec import EngineType
 from database_operator.api.status import Phase, Reason
 from database_operator.api.validation import explanation, problems
 from database_operator.build import constants as c
@@ -17,13 +20,14 @@ from database_operator.kube.errors import Forbidden, Invalid
 from database_operator.kube.objects import Key
 from database_operator.reconcile import blockers, claims, data, observe, secrets, versions
 from database_operator.reconcile.act import act
-from database_operator.reconcile.apply import apply, prune
+from database_operator.reconcile.apply import FORMER_AGAIN, apply, prune
 from database_operator.reconcile.connections.base import Unreachable
 from database_operator.reconcile.context import Blocked, Context, Memory, Pass
 from database_operator.reconcile.finalize import finalize
 from database_operator.reconcile.publish import publish
 from database_operator.reconcile.refresh import refresh
-from database_operator.reconcile.status import PATIENCE, Outcome, ready
+from database_operator.reconcile.status import PATIENCE, Outcome, ready, stood
+from database_operator.reconcile.steady import just_changed, steady, still_wanted
 from database_operator.reconcile.views import DATABASE, DatabaseView
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
@@ -116,7 +120,7 @@ async def _bring(at: Pass) -> Result:
             return Result(after=WAITING)
         # What no retry mends by itself is shown; it is tried again all the same, for rights and policies change.
         outcome, failure = _blocked(at, Reason.RECONCILIATION_FAILED, f"{error.reason}: {error.message}"), error
-    waited = _patience(ctx, memory, outcome)
+    waited = _patience(ctx, memory, database, outcome)
     if _about_to_answer(ctx, memory, database, waited):
         ctx.probes.want(key, settled=False)
         return Result(after=SOON)
@@ -145,13 +149,15 @@ def _blocked(at: Pass, reason: Reason, message: str) -> Outcome:
     return Outcome(observation=observe.observation(at.ctx, at.database, []), blocked=(reason, message))
 
 
-def _patience(ctx: Context, memory: Memory, outcome: Outcome) -> Outcome:
-    """Since when the reason stands; kept in memory only, so that a new operator is as patient again."""
+def _patience(ctx: Context, memory: Memory, database: Resolved, outcome: Outcome) -> Outcome:
+    """Since when the reason stands; a new operator goes on from what the status says of it."""
     if outcome.blocked is None:
         memory.not_ready = None
         return outcome
     reason = outcome.blocked[0].value
-    if memory.not_ready is None or memory.not_ready[0] != reason:
+    if memory.not_ready is None:
+        memory.not_ready = (reason, ctx.now() - stood(database.status, reason, datetime.datetime.now(datetime.UTC)))
+    elif memory.not_ready[0] != reason:
         memory.not_ready = (reason, ctx.now())
     return msgspec.structs.replace(outcome, stands_for=ctx.now() - memory.not_ready[1])
 
@@ -170,6 +176,7 @@ async def _steps(at: Pass) -> Outcome:
         if observe.workload(ctx, database) is None:
             raise
         secret_versions, password, missing = {}, None, blocked
+    _former_gone(ctx, database)
     await data.admit(at)
     await secrets.ensure(at, password)
     inputs = _inputs(at, secret_versions)
@@ -178,9 +185,10 @@ async def _steps(at: Pass) -> Outcome:
     held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
     if held is not None:
         return Outcome(observation=seen, held=held)
-    action = _next(ctx, database, engine, seen)
+    action = steady(at, seen, _next(ctx, database, engine, seen))
+    await still_wanted(ctx, database, action)
     growing = await claims.grow(ctx, database) if missing is None else None
-    wanted = claims.adapted(ctx, database, children, action)
+    wanted = claims.adapted(ctx, database, children, action, hold=just_changed(at))
     await apply(at, [child for child in wanted if missing is None or child["kind"] not in WORKLOADS])
     await prune(at, children)
     await refresh(at, children, inputs.formed)
@@ -195,6 +203,15 @@ async def _steps(at: Pass) -> Outcome:
         growing=growing,
         storage=claims.in_force(ctx, database),
     )
+
+
+def _former_gone(ctx: Context, database: Resolved) -> None:
+    """Raise Blocked while the pod of a Deployment that is gone still ends: a file has one server. A StatefulSet's pods bear their names."""
+    if database.type is not EngineType.SQLITE or observe.workload(ctx, database) is not None:
+        return
+    left = observe.pods(ctx, database)
+    if left:
+        raise Blocked(Reason.CREATING, f"pod {left[0].metadata.name} of the former workload is still ending", after=FORMER_AGAIN)
 
 
 def _inputs(at: Pass, secret_versions: dict[str, str]) -> Inputs:

@@ -45,6 +45,18 @@ def timestamp(now: datetime.datetime) -> str:
     return now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def stood(status: DatabaseStatus, reason: str, now: datetime.datetime) -> float:
+    """Seconds that this reason has kept Ready from being true, by what was told; 0 where another one was, or none."""
+    told = next((condition for condition in status.conditions if condition.type == "Ready"), None)
+    if told is None or told.status != "False" or told.reason != reason:
+        return 0.0
+    try:
+        since = datetime.datetime.fromisoformat(told.last_transition_time)
+    except ValueError:  # forged
+        return 0.0
+    return max(0.0, (now - since).total_seconds()) if since.tzinfo is not None else 0.0
+
+
 def ready(database: Resolved, outcome: Outcome) -> bool:
     """Every member that should be is there and answers."""
     members = outcome.observation.members

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.apiserver
 
 NAME = "shop"
 KINDS = ("PostgreSQL", "MongoDB", "Redis", "Elasticsearch", "SQLite", "Cluster")
-SETTLED = 30.0  # seconds a step may take on a busy machine; most take less than two
+SETTLED = 90.0  # seconds a step may take on a busy machine; most take less than two
 COMPARED = 8  # steps between two comparisons with a Database made anew
 BY_HAND = (r.SERVICE, r.CONFIG_MAP, r.STATEFUL_SET, r.DEPLOYMENT, r.ROLE, r.POD_DISRUPTION_BUDGET, r.POD)
 
@@ -271,7 +271,7 @@ def _edited(kind: Resource) -> dict[str, Any]:
         return {"rules": []}
     if kind is r.POD_DISRUPTION_BUDGET:
         return {"spec": {"maxUnavailable": 2}}
-    return {"spec": {"replicas": 5}, "metadata": {"labels": {c.APP: "theirs"}}}
+    return {"spec": {"replicas": 5}, "metadata": {"labels": {c.DATABASE_TYPE: "theirs"}}}
 
 
 async def remove(at: Hub) -> None:
