@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -39,11 +40,18 @@ def _established(plane: ControlPlane) -> None:
             return
 
 
-@pytest.fixture(scope="session")
-def control_plane() -> Iterator[ControlPlane]:
-    """A real API server with controllers and no nodes, our CRD installed; tests use namespaces of their own."""
+@contextlib.contextmanager
+def installed() -> Iterator[ControlPlane]:
+    """A real API server with controllers and no nodes, our CRD installed; for a test that does harm to it."""
     with ControlPlane(audit=True) as plane:
         plane.kubectl("apply", "--server-side", "-f", str(PROJECT / "deploy/crds"))
         _established(plane)
         plane.kubectl("apply", "-f", "-", input=json.dumps(STORAGE_CLASS))
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """``installed``, shared: tests use namespaces of their own."""
+    with installed() as plane:
         yield plane

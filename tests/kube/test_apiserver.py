@@ -173,7 +173,7 @@ def test_reading_ones_own_writes(plane: ControlPlane) -> None:
     asyncio.run(main())
 
 
-def test_a_server_that_is_killed_and_comes_again(plane: ControlPlane) -> None:
+def test_k17_a_server_that_is_killed_and_comes_again(plane: ControlPlane) -> None:
     async def main() -> None:
         changes: list[tuple[Any, Any]] = []
         async with client_of(plane) as client, watched(client, "killed") as copy:
@@ -215,7 +215,7 @@ def test_a_server_that_freezes(plane: ControlPlane) -> None:
     asyncio.run(main())
 
 
-def test_a_history_that_is_compacted_away(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k12_a_history_that_is_compacted_away(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(informer, "BACKOFF", (0.1, 0.5))
 
     async def main() -> None:
@@ -246,7 +246,7 @@ def test_a_history_that_is_compacted_away(plane: ControlPlane, monkeypatch: pyte
     asyncio.run(main())
 
 
-def test_a_connection_lost_in_the_middle_of_a_watch(plane: ControlPlane) -> None:
+def test_k12_a_connection_lost_in_the_middle_of_a_watch(plane: ControlPlane) -> None:
     async def main() -> None:
         proxy = FaultProxy(auth.load(str(plane.kubeconfig)))
         async with proxy.serve(), client_of(plane) as direct, client_of(proxy.connection) as client, watched(client, "lost") as copy:
@@ -260,7 +260,7 @@ def test_a_connection_lost_in_the_middle_of_a_watch(plane: ControlPlane) -> None
     asyncio.run(main())
 
 
-def test_a_storm_of_429_and_5xx_and_lost_answers(plane: ControlPlane) -> None:
+def test_k15_k16_a_storm_of_429_and_5xx_and_lost_answers(plane: ControlPlane) -> None:
     async def main() -> None:
         dice = random.Random(1)
 
@@ -296,7 +296,7 @@ def test_a_storm_of_429_and_5xx_and_lost_answers(plane: ControlPlane) -> None:
     asyncio.run(main())
 
 
-def test_two_leaders_one_of_them_stopped_for_a_while(plane: ControlPlane) -> None:
+def test_k07_two_leaders_one_of_them_stopped_for_a_while(plane: ControlPlane) -> None:
     def start(identity: str) -> subprocess.Popen[str]:
         argv = [sys.executable, "-m", "tests.kube.leader_process", str(plane.kubeconfig), identity]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])

@@ -139,7 +139,7 @@ def test_what_goes_over_the_wire() -> None:
     run(main())
 
 
-def test_a_request_that_was_turned_away_is_sent_again_when_the_server_says() -> None:
+def test_k15_a_request_that_was_turned_away_is_sent_again_when_the_server_says() -> None:
     async def main() -> None:
         async with serving() as (server, client):
             begun = now()
@@ -210,7 +210,7 @@ def test_no_more_at_once_than_allowed_and_nobody_is_passed_over() -> None:
     run(main())
 
 
-def test_the_reserved_lane_does_not_wait_behind_the_others() -> None:
+def test_k15_the_reserved_lane_does_not_wait_behind_the_others() -> None:
     async def main() -> None:
         async with serving(in_flight=1, timeout=1000) as (server, client):
             lane = client.reserved(timeout=5)

@@ -45,7 +45,7 @@ def test_a_frozen_server_is_noticed_also_while_a_watch_is_opened() -> None:
     run(main())
 
 
-def test_history_that_is_gone_is_listed_anew_and_deletions_in_between_are_noticed() -> None:
+def test_k10_k12_history_that_is_gone_is_listed_anew_and_deletions_in_between_are_noticed() -> None:
     async def main() -> None:
         async with watching(3) as seen:
             seen.news()
@@ -74,7 +74,7 @@ def test_history_that_is_gone_is_listed_anew_and_deletions_in_between_are_notice
         b"\xff\xfe\n",
     ],
 )
-def test_no_line_ends_the_watching(line: bytes) -> None:
+def test_k12_k13_no_line_ends_the_watching(line: bytes) -> None:
     async def main() -> None:
         async with watching(1) as seen:
             seen.news()
@@ -88,7 +88,7 @@ def test_no_line_ends_the_watching(line: bytes) -> None:
     run(main())
 
 
-def test_an_object_of_unknown_shape_is_absent_and_harms_no_other() -> None:
+def test_k13_an_object_of_unknown_shape_is_absent_and_harms_no_other() -> None:
     async def main() -> None:
         async with watching(2) as seen:
             seen.news()

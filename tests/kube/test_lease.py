@@ -142,7 +142,7 @@ def test_a_released_lease_is_taken_at_once_and_not_written_to_again() -> None:
     run(main())
 
 
-def test_a_paused_leader_begins_no_write_when_it_wakes_up() -> None:
+def test_k07_a_paused_leader_begins_no_write_when_it_wakes_up() -> None:
     async def main() -> None:
         async with election("a", "b") as (_, (a, b)):
             renew = a.lease._put
@@ -225,7 +225,7 @@ def test_a_stolen_lease_is_lost_at_the_next_renewal() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_never_two_whatever_happens(seed: int) -> None:
+def test_k07_never_two_whatever_happens(seed: int) -> None:
     import random
 
     async def main() -> None:

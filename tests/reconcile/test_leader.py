@@ -66,7 +66,7 @@ class Operators:
         self._log.close()
 
 
-def test_the_leader_is_killed_at_twenty_moments_of_creation(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_k01_the_leader_is_killed_at_twenty_moments_of_creation(control_plane: ControlPlane, tmp_path: Path) -> None:
     log = tmp_path / "operators.log"
     seed = random.randrange(10**6)
     chance = random.Random(seed)

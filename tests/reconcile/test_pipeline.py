@@ -55,7 +55,7 @@ def test_every_engine_becomes_ready_with_few_writes_and_is_then_silent(control_p
     run(control_plane, scenario)
 
 
-def test_what_is_changed_or_deleted_by_hand_is_repaired(control_plane: ControlPlane) -> None:
+def test_k20_k21_what_is_changed_or_deleted_by_hand_is_repaired(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):
             await at.create("shop", "PostgreSQL", "17")

@@ -325,12 +325,12 @@ def _seed() -> int:
     return int(os.environ.get("STATE_MACHINE_SEED", random.randrange(10**6)))
 
 
-def test_i22_random_lives_reach_the_declared_state(control_plane: ControlPlane) -> None:
+def test_i22_i23_random_lives_reach_the_declared_state(control_plane: ControlPlane) -> None:
     asyncio.run(lives(control_plane, _seed(), 25, KINDS, 2))
 
 
 @pytest.mark.long
-def test_i22_long_random_lives_reach_the_declared_state(control_plane: ControlPlane) -> None:
+def test_i22_i23_long_random_lives_reach_the_declared_state(control_plane: ControlPlane) -> None:
     """4,000 steps."""
     for turn in range(14):
         asyncio.run(lives(control_plane, _seed() + 1000 * turn, 24, KINDS, 2))
