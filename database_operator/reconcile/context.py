@@ -7,7 +7,7 @@ from typing import Protocol
 import aiohttp
 from msgspec import Struct, field
 
-from database_operator.api.database import Database, Resolved
+from database_operator.api.database import Database, Resolved, Stored
 from database_operator.api.spec import EngineType
 from database_operator.api.status import DatabaseStatus, Reason
 from database_operator.build import constants as c
@@ -116,6 +116,7 @@ class Memory(Struct):
     secrets: dict[str, SecretData] = field(default_factory=dict)  # ours, by name
     lost_secrets: dict[str, Mapping[str, str]] = field(default_factory=dict)  # ours that somebody deleted: made again as they were
     user_secrets: dict[str, UserSecret] = field(default_factory=dict)
+    begun: Stored | None = None  # the Database as it was when this process was the first to see it
     told: Told | None = None
     files: tuple[bool, str] | None = None  # formed, and the hash of what the pods mount, as last written
     admitted: int = -1  # members for which the data group was looked at live

@@ -15,7 +15,7 @@ from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.engines.base import Action, Engine, Inputs, Observation, Restart, Wait
 from database_operator.kube import resources as r
-from database_operator.kube.controller import DONE, GONE, Result
+from database_operator.kube.controller import DONE, Result
 from database_operator.kube.errors import Forbidden, Invalid
 from database_operator.kube.objects import Key
 from database_operator.reconcile import blockers, claims, data, observe, secrets, versions
@@ -23,7 +23,7 @@ from database_operator.reconcile.act import act
 from database_operator.reconcile.apply import FORMER_AGAIN, apply, prune
 from database_operator.reconcile.connections.base import Unreachable
 from database_operator.reconcile.context import Blocked, Context, Memory, Pass
-from database_operator.reconcile.finalize import finalize
+from database_operator.reconcile.finalize import finalize, vanished
 from database_operator.reconcile.publish import publish
 from database_operator.reconcile.refresh import refresh
 from database_operator.reconcile.status import PATIENCE, Outcome, ready, stood
@@ -48,8 +48,7 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     """
     view = ctx.stores.databases.get(*key)
     if view is None:
-        ctx.forget(key)
-        return GONE
+        return await vanished(ctx, key)
     memory = ctx.memory(key, view.metadata.uid)
     if view.metadata.deletion_timestamp:
         return await finalize(ctx, memory, stored(view))
@@ -59,6 +58,8 @@ async def reconcile(ctx: Context, key: Key) -> Result:
         database, engine = typed(ctx, view)
     except Blocked as blocked:
         return await _invalid(ctx, memory, view, blocked)
+    if FINALIZER not in view.metadata.finalizers:
+        memory.begun = stored(view)
     return await _bring(Pass(ctx, memory, _as_told(memory, database), engine))
 
 

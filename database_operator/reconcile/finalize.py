@@ -53,6 +53,32 @@ async def finalize(ctx: Context, memory: Memory, database: Stored) -> Result:
     return GONE
 
 
+async def vanished(ctx: Context, key: Key) -> Result:
+    """One step after a Database that is no more, though nobody took its finalizer off.
+
+    The API server looks for finalizers before it deletes, in two steps: one that is added in between is lost with the
+    object (apiserver's registry, ``Store.Delete``). What such a short life has made goes too, under ``Delete``; never data.
+    """
+    memory = ctx.memories.get(key)
+    database = memory.begun if memory is not None else None
+    if memory is None or database is None or policy(database) is not DeletionPolicy.DELETE or await _formed(ctx, database):
+        ctx.forget(key)
+        return GONE
+    if not await _data_gone(ctx, memory, database):
+        return Result(after=LOOK_AGAIN)
+    ctx.forget(key)
+    return GONE
+
+
+async def _formed(ctx: Context, database: Stored) -> bool:
+    head = database.metadata
+    claims = await ctx.client.list(
+        r.PERSISTENT_VOLUME_CLAIM, head.namespace, type=AnnotatedObject, label_selector=f"{c.DATA_OF}={head.name}"
+    )
+    notes = [claim.metadata.annotations for claim in claims]
+    return any(c.FORMED in note and note.get(c.DATABASE_UID) == head.uid for note in notes)
+
+
 async def _still_going(ctx: Context, head: Metadata) -> bool:
     """Live: a late copy may show the end of a Database whose name another one bears by now."""
     try:

@@ -561,11 +561,14 @@ def test_k05_databases_that_live_for_a_moment_leave_nothing(control_plane: Contr
             for number in range(40):
                 await gone(at, DATABASE, f"brief{number}")
 
-            async def nothing() -> bool:
-                kinds = (r.SECRET, r.PERSISTENT_VOLUME_CLAIM, r.STATEFUL_SET, r.DEPLOYMENT, r.POD)
-                return not await identities(at, *kinds)
+            left: dict[str, str] = {}
 
-            await until(nothing, 45, lambda: "something was left")
+            async def nothing() -> bool:
+                nonlocal left
+                left = await identities(at, r.SECRET, r.PERSISTENT_VOLUME_CLAIM, r.STATEFUL_SET, r.DEPLOYMENT, r.POD)
+                return not left
+
+            await until(nothing, 45, lambda: f"something was left: {list(left)}")
             await asyncio.sleep(2)
             assert await nothing()
 
