@@ -126,8 +126,9 @@ async def _bring(at: Pass) -> Result:
         ctx.probes.want(key, settled=False)
         return Result(after=SOON)
     written = await publish(at, waited)
+    done = waited.growing is None and not any(member.outdated for member in waited.observation.members)
     settled = waited.action is None and (
-        (written.phase is Phase.READY and waited.growing is None) or (written.phase is Phase.STOPPED and not waited.observation.members)
+        (written.phase is Phase.READY and done) or (written.phase is Phase.STOPPED and not waited.observation.members)
     )
     ctx.probes.want(key, settled=settled)
     if failure is not None:

@@ -120,6 +120,9 @@ def _progressing(database: Resolved, outcome: Outcome) -> tuple[str, Reason, str
     if not ready(database, outcome):
         answering = sum(member.ready for member in outcome.observation.members)
         return "True", Reason.SCALING, f"{answering} of {database.spec.replicas} members answer"
+    old = [member.pod for member in outcome.observation.members if member.outdated]
+    if old:
+        return "True", Reason.ROLLING_OUT, f"{', '.join(old)} still run{'s' if len(old) == 1 else ''} as the spec said before"
     if outcome.update_pending:
         return "False", Reason.UPDATE_PENDING, "a newer pod template waits for the next restart; nothing is restarted for it"
     return "False", Reason.SETTLED, "the members run as the spec says"

@@ -20,7 +20,6 @@ from tests.reconcile.harness import Hub, hub, until
 
 pytestmark = pytest.mark.apiserver
 
-KILLS = 20
 VERSIONS = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
 CHILDREN = (r.STATEFUL_SET, r.DEPLOYMENT, r.SERVICE, r.CONFIG_MAP, r.SERVICE_ACCOUNT, r.ROLE, r.ROLE_BINDING, r.SECRET)
 
@@ -66,8 +65,16 @@ class Operators:
         self._log.close()
 
 
-def test_k01_the_leader_is_killed_at_twenty_moments_of_creation(control_plane: ControlPlane, tmp_path: Path) -> None:
-    log = tmp_path / "operators.log"
+def test_k01_the_leader_is_killed_at_moments_of_creation_and_change(control_plane: ControlPlane, tmp_path: Path) -> None:
+    killing(control_plane, tmp_path / "operators.log", 6)
+
+
+@pytest.mark.long
+def test_k01_long_the_leader_is_killed_at_thirty_moments_of_creation_and_change(control_plane: ControlPlane, tmp_path: Path) -> None:
+    killing(control_plane, tmp_path / "operators.log", 30)
+
+
+def killing(control_plane: ControlPlane, log: Path, kills: int) -> None:
     seed = random.randrange(10**6)
     chance = random.Random(seed)
 
@@ -77,11 +84,13 @@ def test_k01_the_leader_is_killed_at_twenty_moments_of_creation(control_plane: C
         killed, made = 0, 0
         deadline = time.monotonic() + 240
         try:
-            while killed < KILLS:
+            while killed < kills:
                 assert time.monotonic() < deadline, f"only {killed} leaders could be killed (seed {seed})"
                 for type_ in chance.sample(list(VERSIONS), 2):
                     await at.create(f"db{made}", type_, VERSIONS[type_])
                     made += 1
+                changed = chance.randrange(made)
+                await at.change(f"db{changed}", env=[{"name": "KILLED", "value": str(killed)}], service={"labels": {"turn": str(killed)}})
                 await asyncio.sleep(chance.uniform(0.0, 1.2))
                 if await operators.kill_leader():
                     killed += 1
