@@ -150,7 +150,7 @@ class Manager:
         now = asyncio.get_running_loop().time()
         for informer in self._informers():
             if not informer.synced.is_set():
-                return f"{informer.resource.plural} not listed yet"
+                return f"{informer.resource.plural} not listed yet{f': {informer.trouble}' if informer.trouble else ''}"
             if now - informer.last_heard > QUIET_SECONDS:
                 return f"nothing heard of {informer.resource.plural} for {now - informer.last_heard:.0f} s"
         return None

@@ -99,6 +99,11 @@ class Informer(Generic[T]):
         """Time on the loop's clock at which the quietest of the watches last gave a sign of life; -inf before the first list."""
         return min(reflector.last_heard for reflector in self._reflectors)
 
+    @property
+    def trouble(self) -> str:
+        """The error that keeps a watch from going on; empty while all is well."""
+        return next((reflector.reported for reflector in self._reflectors if reflector.reported), "")
+
     async def wait_for(self, key: Key, resource_version: str, timeout: float) -> bool:  # noqa: ASYNC109 False is an answer
         """Wait until the copy has seen this version of an object, or anything newer; False if it has not in ``timeout`` seconds.
 
@@ -185,7 +190,7 @@ class _Reflector(Generic[T]):
         self._inactivity = inactivity
         self._failures = 0
         self._refusals = 0
-        self._reported = ""  # the error last written to the log
+        self.reported = ""  # the error last written to the log, until a line has come again
 
     async def run(self) -> None:
         listed = False
@@ -217,6 +222,7 @@ class _Reflector(Generic[T]):
         for key in gone:
             informer._drop(key)
         self._refusals = 0
+        self.reported = ""
         self._advance(page.resource_version)
         informer._listed()
 
@@ -233,7 +239,7 @@ class _Reflector(Generic[T]):
                 if line:
                     self._event(line)
                     self._failures = self._refusals = 0
-                    self._reported = ""
+                    self.reported = ""
 
     def _event(self, line: bytes) -> None:
         event = decoder(_Event).decode(line)
@@ -267,9 +273,9 @@ class _Reflector(Generic[T]):
     def _report(self, error: Exception, pause: float) -> None:
         """Once for each error however long it lasts; what needs a human (a missing right, a missing kind) as an error."""
         level = logging.ERROR if isinstance(error, Forbidden | NotFound) else logging.INFO
-        if str(error) == self._reported:
+        if str(error) == self.reported:
             level = logging.DEBUG
-        self._reported = str(error)
+        self.reported = str(error)
         extra = {"kind": self._informer.resource.kind, "watched": self.namespace or "all namespaces", "error": str(error)}
         log.log(level, "watch interrupted", extra={**extra, "pause": round(pause, 2)})
 

@@ -16,8 +16,9 @@ from database_operator import config
 from database_operator.build import constants as c
 from database_operator.engines.base import Platform
 from database_operator.kube import resources as r
-from database_operator.kube.errors import ApiError, Conflict, NotFound, TooManyRequests, Unavailable
+from database_operator.kube.errors import ApiError, Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from database_operator.kube.informer import Informer
+from database_operator.kube.objects import Key
 from database_operator.manager import Manager
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
@@ -134,7 +135,7 @@ def test_k08_a_late_copy_of_the_spec_takes_no_member_away(control_plane: Control
             for name in names:
                 await at.change(name, replicas=3)
             for name in names:
-                late.queue.add(await key(at, name))
+                late.queue.add(Key(at.namespace, name))
             await asyncio.sleep(6)
             assert (await identities(at)) == before
             for name in names:
@@ -147,12 +148,6 @@ def test_k08_a_late_copy_of_the_spec_takes_no_member_away(control_plane: Control
             assert await identities(at) == before
 
     run(control_plane, scenario)
-
-
-async def key(at: Hub, name: str) -> Any:
-    from database_operator.kube.objects import Key
-
-    return Key(at.namespace, name)
 
 
 async def _synced(made: Manager) -> bool:
@@ -428,6 +423,27 @@ def test_k17_an_absent_api_server_changes_nothing(tmp_path_factory: pytest.TempP
 def test_k17_long_an_absent_api_server_changes_nothing_in_five_minutes() -> None:
     with installed() as plane:
         asyncio.run(outage(plane, 300))
+
+
+@pytest.mark.parametrize("kind", [r.SERVICE, r.PERSISTENT_VOLUME_CLAIM], ids=["services", "claims"])
+def test_k44_without_the_right_to_list_a_kind_nothing_is_done_and_it_is_said(control_plane: ControlPlane, kind: r.Resource) -> None:
+    async def scenario(at: Hub) -> None:
+        lacking = True
+
+        def forbidden(method: str, path: str) -> ApiError | None:
+            listed = method == "GET" and path.endswith(f"/{kind.plural}")
+            return Forbidden(403, "Forbidden", f"cannot list {kind.plural}") if lacking and listed else None
+
+        await at.create(NAME, "Redis", "7.2")
+        async with disturbed(at, forbidden) as made:
+            await asyncio.sleep(2)
+            assert made._why_not_ready() == f"{kind.plural} not listed yet: 403 Forbidden: cannot list {kind.plural}"
+            assert not await at.exists(r.STATEFUL_SET, NAME)
+            lacking = False
+            await settled(at)
+            assert made._why_not_ready() is None
+
+    run(control_plane, scenario)
 
 
 # other writers
