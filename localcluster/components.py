@@ -23,6 +23,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     etcd_socket: Path
     audit: bool = False
     api_flags: tuple[str, ...] = ()
+    controllers: tuple[str, ...] = ()
 
     @property
     def pki(self) -> Path:
@@ -109,6 +110,8 @@ def controller_manager(site: Site) -> list[str]:
         f"--root-ca-file={site.pki}/ca.crt",
         "--use-service-account-credentials=false",
     ]
+    if site.controllers:
+        argv.append(f"--controllers={','.join(site.controllers)}")
     if site.pods:
         argv += ["--allocate-node-cidrs=true", f"--cluster-cidr={site.pods}", f"--service-cluster-ip-range={site.services}"]
     return argv

@@ -5,22 +5,26 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from database_operator import config
-from database_operator.engines.base import Member, Probe
+from database_operator.engines.base import Command, Member, Probe
 from database_operator.kube import auth
+from database_operator.kube import resources as r
 from database_operator.kube.client import Client
 from database_operator.kube.errors import ApiError, NotFound
-from database_operator.kube.resources import POD, Resource
+from database_operator.kube.resources import Resource
 from database_operator.manager import Manager
+from database_operator.reconcile import act, asking
 from database_operator.reconcile.connections import base
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
+from tests.reconcile.engines import Engines
+from tests.reconcile.node import Node
 
 WRITES = frozenset({"create", "update", "patch", "delete"})
 
@@ -30,8 +34,10 @@ class Hub:
 
     def __init__(self, plane: ControlPlane, namespace: str, client: Client) -> None:
         self.plane, self.namespace, self.client = plane, namespace, client
-        self.roles: dict[str, str] = {}  # pod -> what its engine says; default: the first pod is the primary
-        self.broken: dict[str, str] = {}  # pod -> waiting reason of its container
+        self.node = Node(client, namespace)
+        self.engines = Engines()
+        self.node.data_gone = self.engines.forget
+        self.broken = self.node.broken  # pod -> waiting reason of its container
         self.versions: dict[str, str] = {}  # pod -> version its server reports
 
     async def create(self, name: str, type_: str, version: str, **spec: Any) -> None:
@@ -58,6 +64,13 @@ class Hub:
         except NotFound:
             return False
         return True
+
+    async def uid(self, resource: Resource, name: str) -> str:
+        """Empty while there is none."""
+        try:
+            return str((await self.get(resource, name))["metadata"]["uid"])
+        except NotFound:
+            return ""
 
     async def all(self, resource: Resource, selector: str = "") -> list[dict[str, Any]]:
         return await self.client.list(resource, self.namespace, type=dict, label_selector=selector)
@@ -90,63 +103,22 @@ class Hub:
         await until(reached, seconds, lambda: f"{name}: {type_} is {found}, not {reason}")
         return found
 
-    async def play_node(self) -> None:
-        """Give every pod what a kubelet would: addresses, running containers, readiness. Until cancelled."""
-        while True:
-            for pod in await self.client.list(POD, self.namespace, type=dict):
-                with contextlib.suppress(ApiError):
-                    await self._play(pod)
-            await asyncio.sleep(0.1)
-
-    async def _play(self, pod: dict[str, Any]) -> None:
-        head = pod["metadata"]
-        if head.get("deletionTimestamp"):
-            await self.client.delete(POD, self.namespace, head["name"])
-            return
-        wanted = self._pod_status(pod)
-        current = pod.get("status", {})
-        if any(current.get(key) != value for key, value in wanted.items() if key in ("phase", "containerStatuses")):
-            await self.client.patch(POD, self.namespace, head["name"], {"status": wanted}, subresource="status")
-
-    def _pod_status(self, pod: dict[str, Any]) -> dict[str, Any]:
-        name = pod["metadata"]["name"]
-        stuck = self.broken.get(name)
-        state: dict[str, Any] = (
-            {"waiting": {"reason": stuck, "message": "simulated"}} if stuck else {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-        )
-        ready = "False" if stuck else "True"
-        containers = [
-            {
-                "name": container["name"],
-                "image": container["image"],
-                "imageID": "",
-                "ready": not stuck,
-                "started": not stuck,
-                "restartCount": 0,
-                "state": state,
-                "lastState": {},
-            }
-            for container in pod["spec"]["containers"]
-        ]
-        conditions = [{"type": kind, "status": ready} for kind in ("Ready", "ContainersReady")]
-        return {
-            "phase": "Pending" if stuck else "Running",
-            "podIP": "127.0.0.1",
-            "podIPs": [{"ip": "127.0.0.1"}],
-            "conditions": conditions,
-            "containerStatuses": containers,
-        }
-
     async def probe(self, target: base.Target, member: Member) -> Probe:
         """What the members' engines say."""
-        first = min(other.pod for other in target.members)
-        role = self.roles.get(member.pod, "primary" if member.pod == first else "replica")
-        return Probe(
-            role=msgspec.convert(role, type=type(Probe().role)),
-            version=self.versions.get(member.pod, f"{target.database.spec.version}.0"),
-            lag_bytes=0,
-            cluster_id=f"cluster-of-{target.database.name}",
-        )
+        probe = await self.engines.probe(target, member)
+        version = self.versions.get(member.pod)
+        return probe if version is None else msgspec.structs.replace(probe, version=version)
+
+    async def clear(self) -> None:
+        """Take the workloads away; the namespace itself goes with the control plane, since its deletion costs far more."""
+        for database in await self.all(DATABASE):
+            name = database["metadata"]["name"]
+            with contextlib.suppress(ApiError):
+                await self.client.patch(DATABASE, self.namespace, name, {"metadata": {"finalizers": []}})
+                await self.client.delete(DATABASE, self.namespace, name)
+        for kind in (r.STATEFUL_SET, r.DEPLOYMENT, r.POD):
+            options = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+            await self.client._call("DELETE", kind.path(self.namespace), body=json.dumps(options).encode())
 
     def calls(self, agent: str) -> Counter[str]:
         """What the API server was asked in this namespace by ``agent`` so far, as ``verb resource code``."""
@@ -177,53 +149,80 @@ async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Cal
 
 
 @contextlib.asynccontextmanager
-async def hub(plane: ControlPlane, *, restricted: bool = True) -> AsyncIterator[Hub]:
-    """A fresh namespace, gone in the background afterwards."""
-    client = Client(auth.load(str(plane.kubeconfig)), user_agent="test/1")
+async def hub(plane: ControlPlane, *, restricted: bool = True, provisions: bool = True) -> AsyncIterator[Hub]:
+    """A fresh namespace with a node and engines that are played; its workloads are gone afterwards."""
+    client = Client(auth.load(str(plane.kubeconfig)), user_agent="test/1", in_flight=64)
     namespace = f"t-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
     head = {"name": namespace, "labels": labels}
-    from database_operator.kube.resources import NAMESPACE
-
-    await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": head})
+    await client.create(r.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": head})
     made = Hub(plane, namespace, client)
-    node = asyncio.create_task(made.play_node())
+    made.node.provisions = provisions
+    node = asyncio.create_task(made.node.run())
+    HUBS[namespace] = made
     try:
         yield made
     finally:
+        del HUBS[namespace]
+        await made.clear()
         node.cancel()
         await asyncio.gather(node, return_exceptions=True)
-        await client.delete(NAMESPACE, None, namespace)
         await client.close()
         await asyncio.sleep(0.1)  # TLS connections are closed by the loop's next turns
 
 
-@contextlib.asynccontextmanager
-async def operator(at: Hub, *flags: str) -> AsyncIterator[Manager]:
-    """An operator that watches the hub's namespace; its probes are answered by the hub, its commands succeed."""
+HUBS: dict[str, Hub] = {}  # by namespace: operators of several hubs run side by side in one process
+
+
+async def _probe(target: base.Target, member: Member) -> Probe:
+    return await HUBS[target.database.namespace].probe(target, member)
+
+
+async def _command(target: base.Target, order: Command) -> None:
+    await HUBS[target.database.namespace].engines.command(target, order)
+
+
+async def _switchover(target: base.Target, to: str) -> None:
+    await HUBS[target.database.namespace].engines.switchover(target, to)
+
+
+PLAYED = base.Connection(probe=_probe, command=_command, switchover=_switchover)
+
+
+OPERATORS: set[Manager] = set()
+REAL = {module: module.connection for module in (act, asking)}
+
+
+def manager(at: Hub, *flags: str) -> Manager:
+    """An operator that watches the hub's namespace, not started."""
     argv = ["run", "--kubeconfig", str(at.plane.kubeconfig), "--namespace", at.namespace, "--metrics-bind-address", "0"]
     argv += ["--health-probe-bind-address", "0", "--max-concurrent-reconciles", "4", *flags]
-    manager = Manager(config.parse(argv, {}))
+    return Manager(config.parse(argv, {}))
 
-    async def accepted(*_: object) -> None:
-        return None
 
-    simulated = base.Connection(probe=at.probe, command=accepted, switchover=accepted)
-    real = base.connection
-    modules = _users_of_connection()
-    for module in modules:
-        module.connection = lambda _provider: simulated
-    running = asyncio.create_task(manager.run())
+@contextlib.asynccontextmanager
+async def operator(at: Hub, *flags: str) -> AsyncIterator[Manager]:
+    """An operator that watches the hub's namespace; its members are asked, and take commands, as the hub's engines play them."""
+    made = manager(at, *flags)
+    with playing(made):
+        running = asyncio.create_task(made.run())
+        try:
+            yield made
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def playing(made: Manager) -> Iterator[None]:
+    """While ``made`` runs, members are asked of the hubs."""
+    OPERATORS.add(made)
+    for module in REAL:
+        module.connection = lambda _provider: PLAYED  # type: ignore[attr-defined]
     try:
-        yield manager
+        yield
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        for module in modules:
-            module.connection = real
-
-
-def _users_of_connection() -> list[Any]:
-    from database_operator.reconcile import act, asking
-
-    return [act, asking]
+        OPERATORS.discard(made)
+        if not OPERATORS:
+            for module, real in REAL.items():
+                module.connection = real  # type: ignore[attr-defined]

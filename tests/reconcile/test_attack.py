@@ -20,9 +20,9 @@ from tests.reconcile.harness import Hub, hub, operator, until
 pytestmark = pytest.mark.apiserver
 
 
-def run(plane: ControlPlane, scenario: Callable[[Hub], Awaitable[None]]) -> None:
+def run(plane: ControlPlane, scenario: Callable[[Hub], Awaitable[None]], *, provisions: bool = True) -> None:
     async def main() -> None:
-        async with hub(plane) as at:
+        async with hub(plane, provisions=provisions) as at:
             await scenario(at)
 
     asyncio.run(main())
@@ -93,7 +93,13 @@ def test_a_version_that_never_ran_can_be_changed(control_plane: ControlPlane) ->
             at.broken["shop-0"] = "ImagePullBackOff"
             await at.create("shop", "PostgreSQL", "18")
             await at.condition("shop", "Ready", "ImageNotPulled")
+            never_ran = await at.uid(r.POD, "shop-0")
             await at.change("shop", version="17")
+
+            async def replaced() -> bool:
+                return await at.uid(r.POD, "shop-0") not in ("", never_ran)
+
+            await until(replaced, 10, lambda: "the stuck pod was not replaced")
             at.broken.clear()
             await at.phase("shop", "Ready", 30)
             await _formed(at, "data-shop-0")
@@ -206,7 +212,7 @@ def test_a_claim_that_may_not_grow_is_asked_once_and_the_database_goes_on(contro
         calls = at.calls("database-operator/")
         return sum(n for call, n in calls.items() if call.startswith("patch persistentvolumeclaims") and not call.endswith("200"))
 
-    run(control_plane, scenario)
+    run(control_plane, scenario, provisions=False)
 
 
 def test_delete_finds_members_without_an_owner_and_children_just_made(control_plane: ControlPlane) -> None:

@@ -238,14 +238,14 @@ def test_k25_a_bad_image_that_is_reverted_heals_with_no_human(control_plane: Con
 
             async def other() -> bool:
                 nonlocal second
-                second = (await at.get(r.POD, "shop-0"))["metadata"]["uid"] if await at.exists(r.POD, "shop-0") else first
-                return second != first
+                second = await at.uid(r.POD, "shop-0")
+                return second not in ("", first)
 
             await until(other, 10, lambda: "the pod was not replaced for the new image")
             await at.change("shop", image=None)
 
             async def replaced() -> bool:
-                return await at.exists(r.POD, "shop-0") and (await at.get(r.POD, "shop-0"))["metadata"]["uid"] != second
+                return await at.uid(r.POD, "shop-0") not in ("", second)
 
             await until(replaced, 10, lambda: "the stuck pod was not replaced")
             at.broken.clear()
