@@ -76,10 +76,10 @@ def pragma(name: str) -> Seen:
 
 
 def patroni(*path: str) -> Seen:
-    """Of Patroni's dynamic configuration, as the commands of the operator have left it."""
+    """Of Patroni's dynamic configuration, as the operator's commands have left it."""
 
     async def look(at: Hub, name: str) -> Any:
-        found: Any = at.facts[f"{name}-0"]["config"]
+        found: Any = at.engines._played[name].shared
         for step in path:
             found = found.get(step, {})
         return found or None
