@@ -24,6 +24,8 @@ DEFAULT_MEMORY = "512Mi"
 MIN_CACHE_GB = 0.25  # mongod's own least: mongodb.com/docs/manual/reference/program/mongod, --wiredTigerCacheSizeGB
 MAX_CACHE_GB = 10000.0
 
+BOUNDS = (("cacheSizeGB", f"numbers from {MIN_CACHE_GB} to {MAX_CACHE_GB:.0f}"),)
+
 CACHE = "storage.wiredTiger.engineConfig.cacheSizeGB"
 SLOW_MS = "operationProfiling.slowOpThresholdMs"
 OPLOG_MB = "replication.oplogSizeMB"
