@@ -14,6 +14,7 @@ from database_operator.kube import resources as r
 from database_operator.reconcile.connections.base import Target, Unreachable
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
+from tests.api.cases import FIRST_VERSION
 from tests.reconcile.fields import VERSIONS
 from tests.reconcile.harness import Hub, hub, operator, until
 
@@ -383,5 +384,26 @@ def test_i01_versions_that_are_not_supported_are_said_to_be(control_plane: Contr
             assert "spec.version" in (await at.condition(f"old{number}", "Ready", "InvalidSpec", 30))["message"]
             assert not await at.exists(r.STATEFUL_SET, f"old{number}")
         await at.phase("latest", "Ready", 30)
+
+    run(control_plane, scenario)
+
+
+@pytest.mark.proves("bad.first-version")
+def test_manifests_of_the_first_version_come_up_as_they_are(control_plane: ControlPlane) -> None:
+    async def scenario(at: Hub) -> None:
+        for spec in FIRST_VERSION.values():
+            section = spec[spec["type"].lower()]
+            if "passwordSecret" in section:
+                head = {"name": section["passwordSecret"]["name"], "namespace": at.namespace}
+                await at.client.create(
+                    r.SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": head, "stringData": {"password": "first"}}
+                )
+        for type_, spec in FIRST_VERSION.items():
+            await at.client.create(DATABASE, at.manifest(type_.lower(), spec))
+        for type_, spec in FIRST_VERSION.items():
+            await at.phase(type_.lower(), "Ready", 90)
+            assert (await at.get(DATABASE, type_.lower()))["spec"] == spec  # no default is written back
+        events = [event for event in await at.all(r.EVENT) if event["involvedObject"]["name"] == "elasticsearch"]
+        assert any(event["type"] == "Warning" and "node.name" in event["message"] for event in events)
 
     run(control_plane, scenario)
