@@ -10,8 +10,10 @@ from urllib.parse import quote
 from localcluster import Cluster, ClusterError
 
 OURS = ("-credentials", "-internal")
-# of those Secrets: what is public, or a name
-OPEN = frozenset({"type", "provider", "host", "port", "username", "database", "replica-set", "ro-host", "sentinel-host", "sentinel-master"})
+# of those Secrets: what is public, a name, or an identity
+OPEN = frozenset(
+    {"type", "provider", "host", "port", "username", "database", "replica-set", "ro-host", "sentinel-host", "sentinel-master", "cluster-id"}
+)
 LEAST = 12  # characters: shorter ones are words that stand anywhere
 KINDS = "databases,pods,statefulsets,deployments,replicasets,services,configmaps,events,persistentvolumeclaims,roles,rolebindings"
 

@@ -15,6 +15,7 @@ from tests.pods.running import Running
 
 pytestmark = pytest.mark.pods
 
+TOGETHER_SECONDS = 480.0  # five databases start at once
 Make = Callable[[dict[str, Any]], Running]
 SAMPLES = [yaml.safe_load(path.read_text()) for path in sorted((Path(__file__).resolve().parents[2] / "config/samples").glob("*.yaml"))]
 IMAGES = {
@@ -87,7 +88,7 @@ def _pod(running: Running) -> dict[str, Any]:
 
 
 def _kept(running: Running) -> None:
-    assert running.wait("answering with its data", lambda: records.read(running), 120) == records.WORDS
+    assert running.wait("answering with its data", lambda: records.read(running), 240) == records.WORDS
 
 
 def _shows_every_field(running: Running, type_: str) -> None:
@@ -135,17 +136,17 @@ def _in_force(running: Running, wanted: str) -> None:
         assert found == wanted, f"{running.name}: {name} is {found!r}, not {wanted!r}"
         return True
 
-    running.wait(f"{name} {wanted}", read_back, 120)
+    running.wait(f"{name} {wanted}", read_back, 240)
 
 
 def _stop_and_start(samples: list[Running]) -> None:
     for running in samples:
         running.kubectl("scale", "database", running.name, "--replicas=0")
     for running in samples:
-        running.wait("stopped", lambda running=running: running.status()["phase"] == "Stopped" and not running.pods(), 120)  # type: ignore[misc]
+        running.wait("stopped", lambda running=running: running.status()["phase"] == "Stopped" and not running.pods(), 240)  # type: ignore[misc]
         running.kubectl("scale", "database", running.name, "--replicas=1")
     for running in samples:
-        running.wait_settled()
+        running.wait_settled(TOGETHER_SECONDS)
         _kept(running)
 
 
@@ -171,13 +172,13 @@ def _gone(running: Running) -> bool:
 def test_the_samples_live(database: Make) -> None:
     samples = [database(sample) for sample in SAMPLES]
     for running in samples:
-        running.wait_settled()
+        running.wait_settled(TOGETHER_SECONDS)
         records.write(running)
     samples[0].make_secret("own", password="of my own: /@", word="hello")
     for running, sample in zip(samples, SAMPLES, strict=True):
         _replace(running, _changed(sample))
     for running, sample in zip(samples, SAMPLES, strict=True):
-        running.wait_settled()
+        running.wait_settled(TOGETHER_SECONDS)
         _shows_every_field(running, sample["spec"]["type"])
         _in_force(running, PARAMETERS[sample["spec"]["type"]][2])
         _kept(running)
@@ -187,7 +188,7 @@ def test_the_samples_live(database: Make) -> None:
         plain["spec"]["storage"] = {"size": "3Gi"}  # never smaller
         _replace(running, plain)
     for running, sample in zip(samples, SAMPLES, strict=True):
-        running.wait_settled()
+        running.wait_settled(TOGETHER_SECONDS)
         _shows_none(running, sample)
         _in_force(running, PARAMETERS[sample["spec"]["type"]][3])
     _stop_and_start(samples)
@@ -195,10 +196,10 @@ def test_the_samples_live(database: Make) -> None:
     for running in samples:
         running.kubectl("delete", "database", running.name, "--wait=false")
     for running, sample in zip(samples, SAMPLES, strict=True):
-        running.wait("gone", lambda running=running: _gone(running), 120)  # type: ignore[misc]
+        running.wait("gone", lambda running=running: _gone(running), 240)  # type: ignore[misc]
         again = copy.deepcopy(sample)
         again["spec"]["storage"] = {"size": "3Gi"}
         running.apply(again)
     for running in samples:
-        running.wait_settled()
+        running.wait_settled(TOGETHER_SECONDS)
         _kept(running)
