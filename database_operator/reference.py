@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import NODEFAULT, inspect, to_builtins
 
-from database_operator.api.documentation import CONDITIONS, FIELDS, Entry
+from database_operator.api.documentation import CONDITIONS, FIELDS, PHASES, Entry
 from database_operator.api.refusals import Refusal
 from database_operator.api.schema import owner
 from database_operator.api.spec import DatabaseSpec, EngineType
@@ -43,11 +43,11 @@ def spec(note: str) -> str:
 
 
 def conditions(note: str) -> str:
-    parts = []
+    parts = ["## status.phase\n", _table(("phase", "meaning"), [(f"`{phase}`", text) for phase, text in PHASES.items()])]
     for name, (meaning, reasons) in CONDITIONS.items():
         rows = [(f"`{reason}`", text) for reason, _, text in (line.partition(": ") for line in reasons)]
         parts += [f"## {name}\n\n{meaning}\n", _table(("reason", "meaning"), rows)]
-    return _page(note, "Database: status.conditions", *parts)
+    return _page(note, "Database: status.phase and status.conditions", *parts)
 
 
 def engines(every: Iterable[Engine], note: str) -> str:
@@ -68,6 +68,9 @@ def engines(every: Iterable[Engine], note: str) -> str:
     parts = [_table(heads, rows)]
     for engine in known:
         parts += [f"## {engine.title}: parameters that are refused\n", _refusals(engine.owned_parameters)]
+        if engine.bounds:
+            rows_ = [(f"`{name}`", text) for name, text in engine.bounds]
+            parts += [f"## {engine.title}: parameters within bounds\n", _table(("name", "takes"), rows_)]
         parts += [f"## {engine.title}: environment names that are refused\n", _refusals(engine.owned_env)]
     return _page(note, "Engines", *parts)
 

@@ -14,7 +14,7 @@ class Entry(Struct, frozen=True):
 
 
 _SECRET = Entry("The Secret that holds the password. Without it a random one is made.", LIVE, "generated")
-_PARAMETERS = "They are applied, and removing one restores its default."
+_PARAMETERS = 'They are applied, and removing one restores its default. Text or whole numbers: quote "on", "true" and "0.5".'
 
 FIELDS: dict[str, Entry] = {
     "DatabaseSpec.type": Entry("Which database to run.", REFUSED),
@@ -94,6 +94,16 @@ FIELDS: dict[str, Entry] = {
     "ServiceSpec.readOnly": Entry("How the Service <name>-ro is published. PostgreSQL, MongoDB and Redis.", LIVE),
 }
 
+PHASES = {
+    "Pending": "nothing runs yet; the message says what is waited for",
+    "Creating": "members are made or made anew, and not all of them answer",
+    "Ready": "every member answers",
+    "Failed": "a reason that only a person can mend, or one that has stood for two minutes; it is tried again, and mending it heals",
+    "Upgrading": "every member answers, and they take up another version one after another",
+    "Stopped": "replicas is 0; the data is kept",
+    "Deleting": "it goes with its data (deletionPolicy: Delete)",
+}
+
 CONDITIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Ready": (
         "True while the members answer as the spec asks.",
@@ -119,7 +129,8 @@ CONDITIONS: dict[str, tuple[str, tuple[str, ...]]] = {
             "RollingOut: pods take up a change one after another",
             "Scaling: members are added or removed",
             "Growing: volumes are made larger",
-            "UpdatePending: a newer operator has changes that wait for the next restart of a pod",
+            "UpdatePending: something is not in force and restarts nothing: what waits for the pods' next start (a newer operator's "
+            "template, a grace period, a pull policy), or a parameter that the server does not take, which the message names",
             "UpgradeNotSupported: the new version is held back; the pods stay, and reverting heals",
             "Paused: the annotation reconcile: disabled is set",
             "Settled: nothing is left to do",

@@ -57,7 +57,7 @@ def _at_least_a_mebibyte(size: str | None) -> bool:
     return size is None or quantity.parse(size) >= quantity.MEBIBYTE
 
 
-MINIMUM = "must be at least 1Mi: without a suffix it counts bytes, and m means thousandths"
+MINIMUM = "must be at least 1Mi: without a suffix it counts bytes"
 
 
 def _minimum(field: str, attribute: str) -> Rule:

@@ -18,7 +18,9 @@ def _text(message: str, pattern: str, max_length: int) -> Meta:
 
 # A quantity in which some digit is not zero. Signs and exponents are refused: nobody means -5Gi or 1e9Gi.
 POSITIVE = r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-Quantity = Annotated[str, _text("must be a positive quantity such as 500m, 2, 512Mi or 10Gi", POSITIVE, 32)]
+Quantity = Annotated[str, _text("must be a positive quantity such as 500m or 2", POSITIVE, 32)]
+SIZE = POSITIVE.replace("(m|", "(")  # thousandths of a byte are nobody's wish
+Size = Annotated[str, _text("must be a positive size such as 512Mi or 10Gi, or in powers of 1000 as 512M or 10G", SIZE, 32)]
 Text = Annotated[str, Meta(max_length=1024)]
 
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
@@ -136,7 +138,7 @@ class NameRef(Struct, frozen=True, rename="camel"):
 class StorageSpec(Struct, frozen=True, rename="camel"):
     """The volume each member claims. ``size`` may grow and never shrink."""
 
-    size: Quantity = "10Gi"
+    size: Size = "10Gi"
     storage_class_name: ClassName | None = None  # None: the cluster's default StorageClass
     access_mode: AccessMode = AccessMode.READ_WRITE_ONCE
 
@@ -145,9 +147,9 @@ class ResourcesSpec(Struct, frozen=True, rename="camel"):
     """Requests (``cpu``, ``memory``) and limits of the database container, exactly as written."""
 
     cpu: Quantity | None = None
-    memory: Quantity | None = None
+    memory: Size | None = None
     cpu_limit: Quantity | None = None
-    memory_limit: Quantity | None = None
+    memory_limit: Size | None = None
 
 
 class PostgreSQLSpec(Struct, frozen=True, rename="camel"):

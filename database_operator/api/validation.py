@@ -44,6 +44,8 @@ def explanation(error: msgspec.ValidationError) -> Problem:
     regex = _REGEX.fullmatch(what)
     if regex:
         what = _messages().get(regex["regex"][1:-1].encode().decode("unicode_escape"), what)
+    if what.startswith("Expected `int | str`"):
+        what += ': write it in quotes, as "on", "true" or "0.5"'
     return Problem(field, f"has a name that {what}" if key else what)
 
 

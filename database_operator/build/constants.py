@@ -53,6 +53,7 @@ ELECTED = f"{PREFIX}elected"  # on a claim of Redis: the number of the election 
 INPUTS = f"{PREFIX}inputs"
 TEMPLATE = f"{PREFIX}template"  # hash of the template a Deployment's pod was made of
 SETTINGS_HASH = f"{PREFIX}settings-hash"
+WRITTEN = f"{PREFIX}written"  # on a pod: which labels and annotations of it the user wrote
 
 # annotations of the Database
 RECONCILE = f"{PREFIX}reconcile"

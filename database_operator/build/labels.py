@@ -18,7 +18,7 @@ def common(database: Database, component: str = DATABASE_COMPONENT) -> Labels:
         c.MANAGED_BY: c.MANAGER,
         c.COMPONENT: component,
         c.VERSION: database.spec.version[:63].strip("-_."),
-        c.DATABASE_TYPE: database.type.value.lower(),
+        c.DATABASE_TYPE: database.type.value,
     }
     if component == DATABASE_COMPONENT:
         labels[c.APP] = database.name

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct, field, to_builtins
 
 from database_operator.api.database import Resolved
-from database_operator.api.spec import EnvVar, PullPolicy, ResourcesSpec, Spread
+from database_operator.api.spec import EnvVar, PodsSpec, PullPolicy, ResourcesSpec, Spread
 from database_operator.build import constants as c
 from database_operator.build import labels, names
 from database_operator.build.manifest import Manifest, digest
@@ -105,6 +106,14 @@ def rolling_inputs(database: Resolved, parts: PodParts) -> str:
         "engine": dict(parts.inputs),
     }
     return digest(to_builtins(written))
+
+
+def written(pods: PodsSpec) -> dict[str, str]:
+    """The annotation by which a running pod's labels and annotations are told from the user's present ones; none where there are none."""
+    if not pods.labels and not pods.annotations:
+        return {}
+    words = {"labels": sorted(pods.labels), "annotations": sorted(pods.annotations), "hash": digest([pods.labels, pods.annotations])}
+    return {c.WRITTEN: msgspec.json.encode(words).decode()}
 
 
 def topology_spread(database: Resolved, selector: Mapping[str, str]) -> list[Manifest]:
@@ -222,7 +231,7 @@ def pod_template(database: Resolved, parts: PodParts) -> Manifest:
     return {
         "metadata": {
             "labels": pods.labels | labels.workload(database, parts.component),
-            "annotations": pods.annotations | {c.INPUTS: rolling_inputs(database, parts)},
+            "annotations": pods.annotations | {c.INPUTS: rolling_inputs(database, parts)} | written(database.spec.pods),
         },
         "spec": pod,
     }

@@ -155,3 +155,4 @@ class Engine(Struct, frozen=True, kw_only=True):
     probe_seconds: Callable[[Resolved], float]  # between probes of a settled Database
     agent_rules: tuple[Manifest, ...] | None  # what the agent's Role may contain; the operator must hold it to grant it
     default_command_seconds: float = 2.0
+    bounds: tuple[tuple[str, str], ...] = ()  # parameters that are taken within bounds only: name -> which, for the documentation

@@ -9,11 +9,12 @@ from database_operator.engines.base import Action, Command, Label, Member, Obser
 from database_operator.kube import resources as r
 from database_operator.kube.errors import NotFound
 from database_operator.kube.objects import Key, Object
-from database_operator.reconcile.apply import delete_guarded
+from database_operator.reconcile.apply import OWN_WRITE_SECONDS, delete_guarded
 from database_operator.reconcile.connections.base import Target, Unreachable, connection
 from database_operator.reconcile.context import Context, Pass
 
 COMMAND_SECONDS = 2.0
+LOOK_AGAIN = 0.02  # seconds between two looks at the local copy
 
 
 def target(at: Pass, members: tuple[Member, ...]) -> Target:
@@ -74,7 +75,19 @@ async def restart(ctx: Context, namespace: str, seen: Observation, pod: str) -> 
     view = ctx.stores.pods.get(namespace, pod)
     if view is None or view.metadata.uid != member.uid:
         return False
-    return await delete_guarded(ctx, r.POD, view.metadata, owner_uid=view.metadata.controller_uid)
+    gone = await delete_guarded(ctx, r.POD, view.metadata, owner_uid=view.metadata.controller_uid)
+    if gone:
+        await _seen_going(ctx, namespace, pod, member.uid)
+    return gone
+
+
+async def _seen_going(ctx: Context, namespace: str, pod: str, uid: str) -> None:
+    """Until the local copy shows it: a pass of a spec that has changed meanwhile would count on this member and take another."""
+    for _ in range(int(OWN_WRITE_SECONDS / LOOK_AGAIN)):
+        view = ctx.stores.pods.get(namespace, pod)
+        if view is None or view.metadata.uid != uid or view.metadata.deletion_timestamp:
+            return
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 async def label(ctx: Context, database: Resolved, pod: str, role: str | None, shard: int | None) -> None:

@@ -22,6 +22,7 @@ ABSENT = "1"  # etcd's first revision, which no object of ours can have: an appl
 OWN_WRITE_SECONDS = 1.0  # for the local copy to show what this process has just written
 OF_KIND = {kind.kind: kind for kind in (*METADATA_KINDS, r.STATEFUL_SET, r.DEPLOYMENT, r.PERSISTENT_VOLUME_CLAIM)}
 IMMUTABLE = "updates to statefulset spec for fields other than"  # the API server's words
+CLASS_STAYS = "spec.loadBalancerClass: Invalid value"  # likewise
 FORMER_AGAIN = 2.0  # seconds until the objects of a former Database of this name are looked at again
 
 
@@ -101,13 +102,31 @@ async def _apply(at: Pass, todo: _Todo) -> None:
             raise Blocked(Reason.QUOTA_EXCEEDED, f"{resource.kind} {head['name']}: {error.message}", after=30.0) from error
         raise
     except Invalid as error:
-        if seen is None or resource is not r.STATEFUL_SET or IMMUTABLE not in error.message:
+        if seen is None:
             raise
-        # What a new operator plans otherwise in a part that cannot be changed, as the claim template: the set is made anew
-        # by the pass that its going causes, around its pods, which run on.
-        await delete_guarded(ctx, resource, seen.metadata, owner_uid=database.uid, propagation="Orphan")
-        return
+        around = await _around(at, todo, seen.metadata, error)
+        if around is None:
+            return
+        written = around
     memory.applied[memo] = Applied(todo.digest, written.resource_version, written.generation, marks(written))
+
+
+async def _around(at: Pass, todo: _Todo, seen: Meta, error: Invalid) -> Meta | None:
+    """A part that cannot be changed in place; None where the next pass has to make the object anew. Raises ``error`` for all else.
+
+    A StatefulSet, as whose claim template a new operator plans another, goes without its pods, which run on. A Service's
+    load balancer has one class for its life: the Service gives it up and asks for another, and keeps its own address.
+    """
+    ctx, child = at.ctx, todo.child
+    if todo.resource is r.STATEFUL_SET and IMMUTABLE in error.message:
+        await delete_guarded(ctx, todo.resource, seen, owner_uid=at.database.uid, propagation="Orphan")
+        return None
+    if todo.resource is r.SERVICE and CLASS_STAYS in error.message:
+        ports = [{key: value for key, value in port.items() if key != "nodePort"} for port in child["spec"]["ports"]]
+        inside = {"type": "ClusterIP", "selector": child["spec"]["selector"], "ports": ports}
+        await ctx.client.apply(todo.resource, child | {"spec": inside})
+        return await ctx.client.apply(todo.resource, child, body=todo.body)
+    raise error
 
 
 async def _first(ctx: Context, database: Resolved, todo: _Todo) -> Meta:

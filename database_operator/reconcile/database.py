@@ -8,6 +8,7 @@ import datetime
 import msgspec
 
 from database_operator.api.database import FINALIZER, Metadata, Resolved, Stored, decode, resolve
+from database_operator.api.refusals import ignored
 from database_operator.api.spec import EngineType
 from database_operator.api.status import Phase, Reason
 from database_operator.api.validation import explanation, problems
@@ -31,6 +32,7 @@ from database_operator.reconcile.steady import just_changed, steady, still_wante
 from database_operator.reconcile.views import DATABASE, DatabaseView
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
+MOST_WARNINGS = 5
 MOVING = 2.0  # seconds until the next pass while an action goes on; events mostly come sooner
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
 KNOWN_ANSWER = 6.0  # seconds that it may take where the Database was Ready before: nobody waits for it, and a probe ends after 5
@@ -204,6 +206,7 @@ async def _steps(at: Pass) -> Outcome:
         update_pending=any(member.revision_outdated for member in seen.members),
         growing=growing,
         storage=claims.in_force(ctx, database),
+        warnings=_without_effect(database, engine),
     )
 
 
@@ -214,6 +217,12 @@ def _former_gone(ctx: Context, database: Resolved) -> None:
     left = observe.pods(ctx, database)
     if left:
         raise Blocked(Reason.CREATING, f"pod {left[0].metadata.name} of the former workload is still ending", after=FORMER_AGAIN)
+
+
+def _without_effect(database: Resolved, engine: Engine) -> tuple[str, ...]:
+    """Parameters that are let through and do nothing: the first version took them."""
+    found = ignored(engine.parameters(database), engine.owned_parameters, f"spec.{engine.provider}.parameters")
+    return tuple(f"{problem.field} {problem.message}" for problem in found[:MOST_WARNINGS])
 
 
 def _inputs(at: Pass, secret_versions: dict[str, str]) -> Inputs:

@@ -20,6 +20,7 @@ from database_operator.kube.objects import AnnotatedMeta, Key, Meta
 from database_operator.reconcile.context import Blocked, Context, Memory, Pass, SecretData, UserSecret
 
 LOOK_AGAIN = 10.0  # seconds until a missing Secret is looked for again
+LONGEST_PASSWORD = 4096  # characters: it is copied several times into one Secret, of which there is 1 MiB, and URIs encode it
 PASSWORD_BYTES = 24  # 32 characters of base64
 WITH_MEMBERS = frozenset({"ro-host", "ro-uri", "sentinel-host", "sentinel-master"})  # keys of a login that come, and go again
 
@@ -87,6 +88,9 @@ async def user_secrets(at: Pass) -> tuple[dict[str, str], str | None]:
         if path.endswith("passwordSecret"):
             if any(character in value for character in "\n\r\0"):
                 problem = f'{path}: the value in Secret "{reference.name}" holds a line break or NUL; write it without'
+                raise Blocked(Reason.SECRET_NOT_FOUND, problem, after=LOOK_AGAIN)
+            if len(value) > LONGEST_PASSWORD:
+                problem = f'{path}: the value in Secret "{reference.name}" is longer than {LONGEST_PASSWORD} characters; shorten it'
                 raise Blocked(Reason.SECRET_NOT_FOUND, problem, after=LOOK_AGAIN)
             password = value
         else:

@@ -28,6 +28,7 @@ class DatabaseView(Struct, frozen=True, gc=False):
 class PodAnnotations(Struct, frozen=True, gc=False):
     inputs: str | None = msgspec.field(name=c.INPUTS, default=None)
     template: str | None = msgspec.field(name=c.TEMPLATE, default=None)
+    written: str | None = msgspec.field(name=c.WRITTEN, default=None)
 
 
 class PodMeta(Meta, frozen=True, kw_only=True, eq=False, gc=False, rename="camel"):

@@ -39,7 +39,9 @@ def operator_manifest(place: Place) -> str:
 def install_operator(place: Place) -> None:
     """Apply the operator and wait until its Deployment is available."""
     place.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=operator_manifest(place))
-    place.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/databases.databases.database-operator.io")
+    crd = "crd/databases.databases.database-operator.io"
+    place.kubectl("wait", "--for=jsonpath={.status.acceptedNames.kind}=Database", "--timeout=60s", crd)  # until then it has no conditions
+    place.kubectl("wait", "--for=condition=Established", "--timeout=60s", crd)
     argv = ("rollout", "status", "deployment/database-operator", f"--timeout={OPERATOR_SECONDS:.0f}s")
     place.kubectl("-n", OPERATOR_NAMESPACE, *argv)
 

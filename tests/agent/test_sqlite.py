@@ -119,7 +119,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.stop()
 
 
-def test_no_acknowledged_write_is_lost_by_kill_9(server: Server) -> None:
+def test_q01_no_acknowledged_write_is_lost_by_kill_9(server: Server) -> None:
     assert server.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT NOT NULL)")[0] == 200
     acknowledged: list[int] = []
     failed = threading.Event()
@@ -267,7 +267,7 @@ def test_a_changed_token_holds_at_once(server: Server) -> None:
     assert server.get("/-/status", token="another-token")[0] == 200
 
 
-def test_a_second_server_refuses_the_file(shared: Server) -> None:
+def test_q03_a_second_server_refuses_the_file(shared: Server) -> None:
     second = subprocess.run(shared.command(), stderr=subprocess.PIPE, text=True, timeout=30)
     assert second.returncode == 1
     assert "is in use by another server" in second.stderr
@@ -334,7 +334,7 @@ def test_requests_are_bounded(shared: Server) -> None:
     assert shared.post("/-/query", {"sql": "SELECT zeroblob(100000000)"})[0] == 400
 
 
-def test_a_full_file_is_an_error_and_no_damage(server: Server) -> None:
+def test_q08_a_full_file_is_an_error_and_no_damage(server: Server) -> None:
     assert server.execute("CREATE TABLE t (text TEXT)")[0] == 200
     assert server.post("/-/configure", json.loads(server.settings(PRAGMAS | {"max_page_count": "20"})))[0] == 200
     status, answer = server.execute(*[("INSERT INTO t VALUES (?)", ["x" * 4000])] * 50)

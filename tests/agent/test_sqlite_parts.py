@@ -63,5 +63,5 @@ def test_a_token_beyond_ascii_is_known_in_both_encodings(encoding: str) -> None:
         ("", False),
     ],
 )
-def test_network_file_systems_are_known(mounts: str, is_network: bool) -> None:
+def test_q02_network_file_systems_are_known(mounts: str, is_network: bool) -> None:
     assert is_network_file_system(Path("/data/team"), mounts) is is_network

@@ -53,7 +53,8 @@ def service(kind: str = "PostgreSQL", **fields: Any) -> Spec:
     return spec(kind, service=fields)
 
 
-QUANTITY = "must be a positive quantity such as 500m, 2, 512Mi or 10Gi"
+QUANTITY = "must be a positive quantity such as 500m or 2"
+SIZE = "must be a positive size such as 512Mi or 10Gi"
 ONE_LINE = "one line without NUL"
 NAME = "metadata.name must be at most 52 characters"
 Make = Callable[[str], Spec]
@@ -71,7 +72,7 @@ PATTERNED: list[tuple[str, str, str, Make]] = [
     ("version", "7", "must be an image tag", lambda text: spec("Redis", version=text)),
     ("image", "a/b:1", "must be an image reference", lambda text: spec("Redis", image=text)),
     ("imagePullSecrets[].name", "a", "must be an object's name", lambda text: spec("Redis", imagePullSecrets=[{"name": text}])),
-    ("storage.size", "10Gi", QUANTITY, lambda text: storage(size=text)),
+    ("storage.size", "10Gi", SIZE, lambda text: storage(size=text)),
     ("storage.storageClassName", "a", "must be the name of a StorageClass", lambda text: storage(storageClassName=text)),
     ("resources.cpu", "1", QUANTITY, lambda text: spec("Redis", resources={"cpu": text})),
     ("mongodb.database", "a", "must not contain / ", lambda text: spec("MongoDB", mongodb={"database": text})),
@@ -206,18 +207,19 @@ BAD = [
         )
     ),
     Bad("I07 size without a suffix", storage(size="10"), "spec.storage.size must be at least 1Mi", "must be at least 1Mi"),
-    Bad("I07 size in thousandths", storage(size="10000m"), "spec.storage.size must be at least 1Mi", "must be at least 1Mi"),
+    Bad("I07 size in thousandths", storage(size="10000m"), f"spec.storage.size {SIZE}", SIZE),
+    Bad("I07 size in GB", storage(size="10GB"), f"spec.storage.size {SIZE}", SIZE),
     Bad("I07 size as a number", storage(size=10), "spec.storage.size in body must be of type string", "Expected `str`, got `int`"),
     *(
-        Bad(f"I07 {field} {text!r}", spec("Redis", resources={field: text}), f"spec.resources.{field} {QUANTITY}", QUANTITY)
-        for field in ("cpu", "memory", "cpuLimit", "memoryLimit")
+        Bad(f"I07 {field} {text!r}", spec("Redis", resources={field: text}), f"spec.resources.{field} {says}", says)
+        for field, says in (("cpu", QUANTITY), ("memory", SIZE), ("cpuLimit", QUANTITY), ("memoryLimit", SIZE))
         for text in ("0", "-1", "1e3", "1.5.2")
     ),
     Bad(
         "memory in thousandths",
         spec("Redis", resources={"memory": "512m"}),
-        "spec.resources.memory must be at least 1Mi",
-        "must be at least 1Mi",
+        f"spec.resources.memory {SIZE}",
+        SIZE,
     ),
     Bad(
         "memoryLimit in bytes",
@@ -305,7 +307,7 @@ BAD = [
     ),
     Bad("too many parameters", redis(parameters={f"a{i}": 1 for i in range(129)}), "spec.redis.parameters: Too many", "length <= 128"),
     Bad("a parameter too long", redis(parameters={"a": "x" * 1025}), "spec.redis.parameters.a: Too long", "length <= 1024"),
-    Bad("a parameter that is on", redis(parameters={"a": True}), "spec.redis.parameters.a", "Expected `int | str`, got `bool`"),
+    Bad("a parameter that is on", redis(parameters={"a": True}), "spec.redis.parameters.a", "got `bool`: write it in quotes"),
     Bad("a parameter that is a fraction", redis(parameters={"a": 0.5}), "spec.redis.parameters.a", "Expected `int | str`, got `float`"),
     Bad(
         "node role twice",

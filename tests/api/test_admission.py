@@ -72,6 +72,20 @@ def test_the_definition_is_small_enough_for_kubectl_apply() -> None:
 
 
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case.id)
+@pytest.mark.proves(
+    "bad.type",
+    "bad.replicas",
+    "bad.standalone",
+    "bad.cluster-members",
+    "bad.quantity",
+    "bad.request-above-limit",
+    "bad.section",
+    "bad.databaseFile",
+    "bad.env-name",
+    "bad.doubled",
+    "bad.name",
+    "bad.control-characters",
+)
 def test_bad_input_is_refused_with_the_field_and_the_remedy(server: ApiServer, case: Bad) -> None:
     with pytest.raises(Refused) as refused:
         try_out(server, database(case.spec, case.name))
@@ -90,6 +104,7 @@ def test_the_samples_are_taken(server: ApiServer, sample: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", FIRST_VERSION.values(), ids=list(FIRST_VERSION))
+@pytest.mark.proves("bad.first-version")
 def test_manifests_of_the_first_version_are_taken(server: ApiServer, wanted: Spec) -> None:
     assert try_out(server, database(wanted))["spec"] == wanted
 
@@ -102,7 +117,8 @@ def name_of(refusal: Refusal) -> str:
 class TestOwnedNames:
     """I13: what the operator owns or what would run code, one by one."""
 
-    def test_parameters_are_refused_with_the_reason(self, server: ApiServer, engine: Engine) -> None:
+    @pytest.mark.proves("bad.owned-parameters")
+    def test_i13_parameters_are_refused_with_the_reason(self, server: ApiServer, engine: Engine) -> None:
         section = engine.type.value.lower()
         for refusal in engine.owned_parameters:
             if refusal.accept is None:
@@ -119,7 +135,8 @@ class TestOwnedNames:
                 value = refusal.accept[0] if refusal.accept else "x"
                 try_out(server, database(spec(engine.type.value, **{section: {"parameters": {name_of(refusal): value}}})))
 
-    def test_variables_are_refused_with_the_reason(self, server: ApiServer, engine: Engine) -> None:
+    @pytest.mark.proves("bad.owned-env")
+    def test_i13_variables_are_refused_with_the_reason(self, server: ApiServer, engine: Engine) -> None:
         for refusal in engine.owned_env:
             with pytest.raises(Refused) as refused:
                 try_out(server, database(spec(engine.type.value, env=[{"name": "OK"}, {"name": name_of(refusal)}])))
@@ -133,6 +150,7 @@ def test_names_up_to_52_characters(server: ApiServer, length: int) -> None:
 
 
 @pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.id)
+@pytest.mark.proves("bad.shrinking", "bad.refused-change")
 def test_a_change_is_refused_or_taken(stored: ApiServer, case: Change) -> None:
     old = stored.call("POST", DATABASES, database(case.old))
     new = old | {"spec": {"replicas": 1} | case.new}
@@ -210,6 +228,17 @@ def test_status_is_a_subresource(stored: ApiServer) -> None:
     assert (written["spec"]["version"], written["status"]) == ("17", {"phase": "Ready"})
 
 
+@pytest.mark.proves(
+    "column.Type",
+    "column.Version",
+    "column.Phase",
+    "column.Ready",
+    "column.Primary",
+    "column.Age",
+    "column.Endpoint",
+    "column.Storage",
+    "column.Message",
+)
 def test_kubectl_shows_the_columns(stored: ApiServer, control_plane: ControlPlane) -> None:
     stored.call("POST", DATABASES, database(spec("PostgreSQL")))
     status = {

@@ -9,7 +9,7 @@ from database_operator import generate, reference
 from database_operator.api import documentation
 from database_operator.api.schema import custom_resource_definition, owner
 from database_operator.api.spec import DatabaseSpec
-from database_operator.api.status import Reason
+from database_operator.api.status import Phase, Reason
 
 
 def test_the_generated_files_are_current() -> None:
@@ -41,6 +41,10 @@ def test_no_description_is_left_over() -> None:
 def test_every_reason_is_explained() -> None:
     explained = {line.partition(": ")[0] for _, reasons in documentation.CONDITIONS.values() for line in reasons}
     assert explained == {reason.value for reason in Reason}
+
+
+def test_every_phase_is_explained() -> None:
+    assert list(documentation.PHASES) == [phase.value for phase in Phase]
 
 
 def test_replicas_has_the_only_default() -> None:

@@ -186,6 +186,7 @@ class TestDoNotDelete:
                 return installed
         raise AssertionError("the policy never came into force")
 
+    @pytest.mark.proves("deletionPolicy.DoNotDelete")
     def test_only_the_policy_changed_first_lets_it_go(self, kept: ApiServer) -> None:
         with pytest.raises(Refused) as refused:
             kept.call("DELETE", f"{DATABASES}/kept")

@@ -46,7 +46,7 @@ def workloads(children: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @engines
 @pytest.mark.parametrize("length", [1, 2, 10, 37, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52])
-def test_names_fit_and_differ(engine: Engine, length: int) -> None:
+def test_i09_names_fit_and_differ(engine: Engine, length: int) -> None:
     resolved = database(engine, "d" * length, replicas=most(engine))
     children = engine.plan(resolved, inputs(engine, resolved))
     keys = [(child["kind"], child["metadata"]["name"]) for child in children]

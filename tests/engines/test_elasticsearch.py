@@ -161,7 +161,7 @@ def test_heap(limit: str | None, heap: int) -> None:
     assert config.jvm_options(database(resources=resources)).splitlines()[:2] == [f"-Xms{heap}m", f"-Xmx{heap}m"]
 
 
-def test_first_masters_are_named_only_until_a_cluster_has_formed() -> None:
+def test_e05_first_masters_are_named_only_until_a_cluster_has_formed() -> None:
     assert yml(database())["cluster.initial_master_nodes"] == ["logs-0", "logs-1", "logs-2"]
     assert "cluster.initial_master_nodes" not in yml(database(), formed=True)
     for formed in (False, True):
@@ -174,6 +174,10 @@ def test_settings_are_secure_and_the_operators_own_win() -> None:
     assert settings["node.attr.zone"] == 'a"b: c'
     assert settings["xpack.security.enabled"] == settings["xpack.security.transport.ssl.enabled"] == "true"
     assert list(settings) == sorted(settings)
+
+
+def test_e12_memory_maps_are_asked_of_no_node_unless_the_user_does() -> None:
+    assert yml(database())["node.store.allow_mmap"] == "false"
 
 
 def test_live_settings_need_no_new_pod_and_static_ones_do() -> None:

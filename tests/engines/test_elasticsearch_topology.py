@@ -67,7 +67,7 @@ def cluster(master: int = 0, outdated: tuple[int, ...] = (), size: int = 3, **fa
         "not without a master", "no master, nothing asked",
     ],
 )  # fmt: skip
-def test_restarts(members: tuple[Member, ...], wanted: Any) -> None:
+def test_e03_restarts(members: tuple[Member, ...], wanted: Any) -> None:
     action = topology(database(replicas=3), Observation(members=members, wanted=3))
     assert isinstance(action, wanted) if isinstance(wanted, type) else action == wanted
 
@@ -123,7 +123,7 @@ def leave(replicas: int, **facts: Any) -> Action | None:
     return topology(database(replicas=replicas), Observation(members=cluster(**facts), wanted=replicas))
 
 
-def test_members_leave_only_empty_and_without_a_vote() -> None:
+def test_i05_e06_e07_members_leave_only_empty_and_without_a_vote() -> None:
     first = leave(1)
     assert first == Command("exclude", "logs-0", {"nodes": ["logs-1", "logs-2"]}, "moving shards off logs-1, logs-2", Reason.SCALING)
     gone = {"excluded": ("logs-1", "logs-2"), "voteless": ("logs-1", "logs-2")}
@@ -134,14 +134,14 @@ def test_members_leave_only_empty_and_without_a_vote() -> None:
     assert leave(1, **gone) is None
 
 
-def test_after_leaving_nothing_stays_behind() -> None:
+def test_e06_after_leaving_nothing_stays_behind() -> None:
     action = topology(database(), Observation(members=(member(0, facts=FACTS | {"voteless": ("logs-1",)}),), wanted=1))
     assert isinstance(action, Command)
     assert action.name == "readmit"
     assert isinstance(leave(3, excluded=("logs-2",), voteless=("logs-2",)), Command)  # asked back before it left
 
 
-def test_nothing_leaves_without_a_master() -> None:
+def test_e07_nothing_leaves_without_a_master() -> None:
     assert isinstance(leave(1, master=9), Wait)
 
 
@@ -159,7 +159,7 @@ def test_a_stopped_database_is_left_alone() -> None:
     missing=st.sets(st.integers(0, 4)),
     moving=st.integers(0, 1),
 )
-def test_a_restart_never_endangers_the_cluster(
+def test_e03_a_restart_never_endangers_the_cluster(
     outdated: set[int], master: int, status: str, unready: set[int], lonely: set[int], away: set[int], missing: set[int], moving: int
 ) -> None:
     addresses = {f"logs-{n}": f"10.0.0.{n}" for n in range(5) if n not in away}

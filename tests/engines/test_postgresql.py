@@ -145,7 +145,7 @@ def test_a_name_given_twice_is_refused() -> None:
     assert "spec.postgresql.parameters" in fields(given_parameters({"work_mem": "4MB", "WORK_MEM": "8MB"}))
 
 
-def test_required_contradicts_commits_that_do_not_wait() -> None:
+def test_i14_required_contradicts_commits_that_do_not_wait() -> None:
     db = database({"synchronous": "Required", "parameters": {"synchronous_commit": "local"}}, replicas=3)
     assert fields(db) == ["spec.postgresql.parameters.synchronous_commit"]
 

@@ -82,7 +82,7 @@ def test_pragmas(parameters: dict[str, Any], wanted: dict[str, str]) -> None:
     assert config.pragmas(db) == wanted
 
 
-def test_a_volume_of_many_hosts_has_no_wal() -> None:
+def test_q02_a_volume_of_many_hosts_has_no_wal() -> None:
     many = {"accessMode": "ReadWriteMany"}
     assert config.pragmas(database(storage=many))["journal_mode"] == "delete"
     assert [problem.field for problem in ENGINE.problems(database({"parameters": {"journal_mode": "wal"}}, storage=many))] == [

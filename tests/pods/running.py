@@ -66,8 +66,8 @@ class Running:
         fresh = status.get("observedGeneration") == database["metadata"]["generation"]
         return bool(fresh and status.get("phase") == "Ready" and progress == "Settled")
 
-    def wait_settled(self) -> None:
-        self.wait("settled", self.settled)
+    def wait_settled(self, seconds: float = READY_SECONDS) -> None:
+        self.wait("settled", self.settled, seconds)
 
     def pods(self) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self.get("pods", f"--selector=app={self.name}")["items"]

@@ -58,6 +58,7 @@ async def _create(at: Hub, resource: Resource, name: str, **body: Any) -> None:
     await at.client.create(resource, {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": head, **body})
 
 
+@pytest.mark.proves("Progressing.UpgradeNotSupported", "versions.held")
 def test_a_new_operator_holds_a_version_as_the_old_one_did_and_misses_no_workload(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         at.versions["shop-0"] = "16.2"
@@ -176,6 +177,7 @@ def test_a_secret_of_the_users_that_vanishes_harms_no_running_database(control_p
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("Progressing.Growing")
 def test_a_claim_that_may_not_grow_is_asked_once_and_the_database_goes_on(control_plane: ControlPlane) -> None:
     """Nothing provisions here, and a claim that is not bound may not be changed."""
 
@@ -238,6 +240,7 @@ def test_delete_finds_members_without_an_owner_and_children_just_made(control_pl
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("annotation.restartedAt", "status.requests")
 def test_a_restart_is_done_once_per_value(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):

@@ -213,5 +213,5 @@ def shards(*lines: tuple[str, str, str | None]) -> tuple[Shard, ...]:
         "lost",
     ],
 )
-def test_shards(found: tuple[Shard, ...], lonely: dict[str, list[str]], stranded: dict[str, int]) -> None:
+def test_e04_which_shards_are_lonely_or_stranded(found: tuple[Shard, ...], lonely: dict[str, list[str]], stranded: dict[str, int]) -> None:
     assert shard_facts(found, frozenset({"y", "z"})) == {"lonely": lonely, "stranded": stranded}

@@ -127,6 +127,7 @@ def test_k21_a_deleted_login_comes_back_and_the_key_to_data_never_changes_by_its
     ],
     ids=["Service", "ConfigMap", "Secret", "claim"],
 )
+@pytest.mark.proves("Ready.NameConflict")
 def test_k22_an_object_of_the_same_name_is_never_taken_over(control_plane: ControlPlane, kind: r.Resource, body: dict[str, object]) -> None:
     names = {"Service": "shop-service", "ConfigMap": "shop-settings", "Secret": "shop-credentials", "PersistentVolumeClaim": "data-shop-0"}
     name = names[kind.kind]
@@ -152,6 +153,7 @@ def _theirs(found: dict[str, Any]) -> object:
     return found.get("data"), found.get("spec"), head.get("labels"), head.get("ownerReferences"), marks
 
 
+@pytest.mark.proves("Ready.SecretNotFound", "annotation.reload", "bad.no-secret")
 def test_a_missing_secret_is_named_and_its_coming_heals(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):
@@ -175,6 +177,7 @@ def test_a_missing_secret_is_named_and_its_coming_heals(control_plane: ControlPl
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("deletionPolicy.Retain", "Ready.DataConflict")
 def test_retain_keeps_data_and_login_and_a_database_of_the_name_takes_them_up(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):
@@ -205,6 +208,7 @@ async def _gone(at: Hub, name: str) -> bool:
     return not await at.exists(DATABASE, name)
 
 
+@pytest.mark.proves("deletionPolicy.Delete")
 def test_delete_leaves_nothing(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):
@@ -225,6 +229,7 @@ def test_delete_leaves_nothing(control_plane: ControlPlane) -> None:
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("Ready.ImageNotPulled", "bad.no-image")
 def test_k25_a_bad_image_that_is_reverted_heals_with_no_human(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):
@@ -254,6 +259,7 @@ def test_k25_a_bad_image_that_is_reverted_heals_with_no_human(control_plane: Con
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("Ready.Stopped", "phase.Stopped")
 def test_replicas_zero_stops_and_keeps_the_data(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):
@@ -269,6 +275,7 @@ def test_replicas_zero_stops_and_keeps_the_data(control_plane: ControlPlane) -> 
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("annotation.reconcile", "Progressing.Paused")
 def test_a_disabled_database_is_left_alone(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         async with operator(at):

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Mapping
 
-import msgspec
-
 from database_operator.api.database import Resolved
 from database_operator.api.quantity import mebibytes
 from database_operator.api.refusals import effective, refused, refused_env
 from database_operator.build import constants as c
 from database_operator.build import names
+from database_operator.build.scalar import scalar
 from database_operator.engines.base import Inputs, Problem
 from database_operator.engines.elasticsearch.refused import OWNED_ENV, OWNED_PARAMETERS, is_dynamic
 
@@ -118,7 +117,7 @@ def elasticsearch_yml(database: Resolved, inputs: Inputs) -> str:
     """
     defaults: dict[str, str | int | list[str]] = {"node.store.allow_mmap": "false"}
     merged = defaults | dict(static_settings(database)) | _owned(database, inputs)
-    return "".join(f"{name}: {msgspec.json.encode(merged[name]).decode()}\n" for name in sorted(merged))
+    return "".join(f"{name}: {scalar(merged[name])}\n" for name in sorted(merged))
 
 
 def settings_files(database: Resolved, inputs: Inputs) -> dict[str, str]:

@@ -90,4 +90,5 @@ ENGINE = Engine(
     read_only_service=True,
     probe_seconds=lambda database: SECONDS_SEVERAL if database.spec.replicas > 1 else SECONDS_SETTLED,
     agent_rules=None,
+    bounds=config.BOUNDS,
 )

@@ -5,12 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from database_operator.api import quantity
 from database_operator.api.database import Resolved
 from database_operator.api.refusals import Problem, effective, find, refused, refused_env
+from database_operator.build.scalar import scalar
 from database_operator.engines.mongodb.refusals import OWNED_ENV, OWNED_PARAMETERS
 
 PORT = 27017
@@ -23,6 +23,8 @@ PARAMETERS_PATH = "spec.mongodb.parameters"
 DEFAULT_MEMORY = "512Mi"
 MIN_CACHE_GB = 0.25  # mongod's own least: mongodb.com/docs/manual/reference/program/mongod, --wiredTigerCacheSizeGB
 MAX_CACHE_GB = 10000.0
+
+BOUNDS = (("cacheSizeGB", f"numbers from {MIN_CACHE_GB} to {MAX_CACHE_GB:.0f}"),)
 
 CACHE = "storage.wiredTiger.engineConfig.cacheSizeGB"
 SLOW_MS = "operationProfiling.slowOpThresholdMs"
@@ -170,7 +172,7 @@ def _yaml(tree: Mapping[str, Any], indent: int = 0) -> list[str]:
         if isinstance(value, Mapping):
             lines += [f"{' ' * indent}{key}:", *_yaml(value, indent + 2)]
         else:
-            lines.append(f"{' ' * indent}{key}: {msgspec.json.encode(value).decode()}")
+            lines.append(f"{' ' * indent}{key}: {scalar(value)}")
     return lines
 
 

@@ -80,4 +80,5 @@ ENGINE = Engine(
     read_only_service=True,
     probe_seconds=lambda database: PROBE_SECONDS,
     agent_rules=AGENT_RULES,
+    bounds=config.BOUNDS,
 )

@@ -50,6 +50,12 @@ MINIMA = {
     "max_replication_slots": 4,
     "max_worker_processes": 2,
 }
+BOUNDS = (
+    *((name, f"whole numbers of at least {least}") for name, least in MINIMA.items()),
+    ("shared_preload_libraries", f"{', '.join(ALLOWED_LIBRARIES)}; with an image of your own also {', '.join(IMAGE_LIBRARIES)}"),
+    ("synchronous_commit", "off and local only while spec.postgresql.synchronous is not Required"),
+    ("wal_level", "replica, logical"),
+)
 # a hot standby must not have less of these than the primary (postgresql.org/docs/current/hot-standby.html)
 STANDBY_BOUND = ("max_connections", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction", "max_worker_processes")
 
