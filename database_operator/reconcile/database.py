@@ -31,6 +31,7 @@ from database_operator.reconcile.steady import just_changed, steady, still_wante
 from database_operator.reconcile.views import DATABASE, DatabaseView
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
+HELD = WORKLOADS | {"ConfigMap", "PersistentVolumeClaim"}
 MOVING = 2.0  # seconds until the next pass while an action goes on; events mostly come sooner
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
 KNOWN_ANSWER = 6.0  # seconds that it may take where the Database was Ready before: nobody waits for it, and a probe ends after 5
@@ -185,7 +186,8 @@ async def _steps(at: Pass) -> Outcome:
     children = engine.plan(database, inputs)
     seen = observe.observation(ctx, database, children if missing is None else [])
     held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
-    if held is not None:
+    if held is not None:  # the members stay as they are, with the files they read; all around them is looked after
+        await apply(at, [child for child in children if child["kind"] not in HELD])
         return Outcome(observation=seen, held=held)
     action = steady(at, seen, _next(ctx, database, engine, seen))
     await still_wanted(ctx, database, action)
