@@ -210,12 +210,16 @@ async def _steps(at: Pass) -> Outcome:
 
 
 def _former_gone(ctx: Context, database: Resolved) -> None:
-    """Raise Blocked while the pod of a Deployment that is gone still ends: a file has one server. A StatefulSet's pods bear their names."""
+    """Raise Blocked while the pod of a Deployment that is gone still ends: a file has one server. A StatefulSet's pods bear their names.
+
+    Pods whose Deployment was only taken off them are younger than the Database, and are taken up again.
+    """
     if database.type is not EngineType.SQLITE or observe.workload(ctx, database) is not None:
         return
-    left = observe.pods(ctx, database)
-    if left:
-        raise Blocked(Reason.CREATING, f"pod {left[0].metadata.name} of the former workload is still ending", after=FORMER_AGAIN)
+    born = database.metadata.creation_timestamp or ""
+    for pod in observe.pods(ctx, database):
+        if pod.metadata.deletion_timestamp or (pod.metadata.creation_timestamp or "") < born:
+            raise Blocked(Reason.CREATING, f"pod {pod.metadata.name} of the former workload is still ending", after=FORMER_AGAIN)
 
 
 def _inputs(at: Pass, secret_versions: dict[str, str]) -> Inputs:
