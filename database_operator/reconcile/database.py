@@ -33,6 +33,7 @@ from database_operator.reconcile.views import DATABASE, DatabaseView
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
 MOST_WARNINGS = 5
+HELD = WORKLOADS | {"ConfigMap", "PersistentVolumeClaim"}
 MOVING = 2.0  # seconds until the next pass while an action goes on; events mostly come sooner
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
 KNOWN_ANSWER = 6.0  # seconds that it may take where the Database was Ready before: nobody waits for it, and a probe ends after 5
@@ -187,7 +188,8 @@ async def _steps(at: Pass) -> Outcome:
     children = engine.plan(database, inputs)
     seen = observe.observation(ctx, database, children if missing is None else [])
     held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
-    if held is not None:
+    if held is not None:  # the members stay as they are, with the files they read; all around them is looked after
+        await apply(at, [child for child in children if child["kind"] not in HELD])
         return Outcome(observation=seen, held=held)
     action = steady(at, seen, _next(ctx, database, engine, seen))
     await still_wanted(ctx, database, action)
@@ -211,12 +213,16 @@ async def _steps(at: Pass) -> Outcome:
 
 
 def _former_gone(ctx: Context, database: Resolved) -> None:
-    """Raise Blocked while the pod of a Deployment that is gone still ends: a file has one server. A StatefulSet's pods bear their names."""
+    """Raise Blocked while the pod of a Deployment that is gone still ends: a file has one server. A StatefulSet's pods bear their names.
+
+    Pods whose Deployment was only taken off them are younger than the Database, and are taken up again.
+    """
     if database.type is not EngineType.SQLITE or observe.workload(ctx, database) is not None:
         return
-    left = observe.pods(ctx, database)
-    if left:
-        raise Blocked(Reason.CREATING, f"pod {left[0].metadata.name} of the former workload is still ending", after=FORMER_AGAIN)
+    born = database.metadata.creation_timestamp or ""
+    for pod in observe.pods(ctx, database):
+        if pod.metadata.deletion_timestamp or (pod.metadata.creation_timestamp or "") < born:
+            raise Blocked(Reason.CREATING, f"pod {pod.metadata.name} of the former workload is still ending", after=FORMER_AGAIN)
 
 
 def _without_effect(database: Resolved, engine: Engine) -> tuple[str, ...]:

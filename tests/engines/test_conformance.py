@@ -178,6 +178,39 @@ def test_metadata_that_users_may_change_restarts_nothing(engine: Engine) -> None
     assert hashes(database(engine, resources={"memory": "1Gi"})) != plain
 
 
+@engines
+def test_members_that_leave_go_before_the_others_are_restarted(engine: Engine) -> None:
+    """Shrink to one member and change what needs a restart, at once: no action, so that they go; and then the restart."""
+    if most(engine) < 3:
+        return
+    resolved = database(engine, replicas=1)
+    pods = [f"{resolved.name}-{ordinal}" for ordinal in range(3)]
+    facts = {"setId": "set", "role": "master", "addresses": dict.fromkeys(pods, "127.0.0.1"), "excluded": pods[1:], "voteless": pods[1:]}
+    seen = [
+        Member(
+            pod=pod,
+            ip="127.0.0.1",
+            ready=True,
+            running=True,
+            was_ready=True,
+            reached=True,
+            outdated=True,
+            lag_bytes=0,
+            role=Role.REPLICA if number else Role.PRIMARY,
+            role_label="replica" if number else "primary",
+            facts={} if number else facts | {"elected": pod},
+        )
+        for number, pod in enumerate(pods)
+    ]
+    assert engine.topology is not None
+    assert engine.topology(resolved, Observation(members=tuple(seen), wanted=1)) is None
+    if engine.type.value != "Elasticsearch":  # lets shards back on all members first
+        assert engine.topology(resolved, Observation(members=(seen[0],), wanted=1)) in (
+            Restart(pods[0]),
+            Restart(pods[0], "its inputs changed"),
+        )
+
+
 members = st.lists(
     st.builds(
         Member,

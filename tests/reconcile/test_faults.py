@@ -599,6 +599,10 @@ def test_a_file_made_anew_at_once_has_one_server(control_plane: ControlPlane) ->
             await at.create(NAME, "SQLite", "latest")
             await settled(at)
             (pod,) = (item["metadata"]["name"] for item in await at.all(r.POD, f"{c.APP}={NAME}"))
+            await at.client.delete(r.DEPLOYMENT, at.namespace, NAME, propagation="Orphan")
+            await asyncio.sleep(1.1)  # timestamps are of whole seconds
+            await settled(at)
+            assert [item["metadata"]["name"] for item in await at.all(r.POD, f"{c.APP}={NAME}")] == [pod]
             at.node.held.add(pod)
             await at.client.delete(DATABASE, at.namespace, NAME)
             await gone(at, DATABASE, NAME)

@@ -161,6 +161,12 @@ class Machine:
         good, before = self.spec, await self._pods()
         await self._put(await self._with(step))
         await self.at.condition(NAME, "Progressing", "UpgradeNotSupported", SETTLED)
+        await self.at.client.delete(r.SERVICE, self.at.namespace, f"{NAME}-service")
+
+        async def back() -> bool:
+            return await self.at.exists(r.SERVICE, f"{NAME}-service")
+
+        await until(back, SETTLED, lambda: "the Service of a Database whose version is held does not come back")
         assert await self._pods() == before
         await self._put(good)
 

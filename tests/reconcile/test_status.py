@@ -12,7 +12,7 @@ from database_operator.api.status import Condition, DatabaseStatus, Lag, Phase, 
 from database_operator.engines.base import Command, Member, Observation, Platform, Restart, Wait
 from database_operator.engines.registry import ENGINES
 from database_operator.reconcile import blockers, versions
-from database_operator.reconcile.status import BEHIND_BYTES, PATIENCE, Outcome, lag, status, worth_writing
+from database_operator.reconcile.status import BEHIND_BYTES, PATIENCE, Outcome, lag, status, stood, worth_writing
 from database_operator.reconcile.views import ClaimView, PodSpecView, PodView
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -64,6 +64,7 @@ NO_IMAGE = (Reason.IMAGE_NOT_PULLED, "shop-0: no such image")
             "Growing",
             "False",
         ),
+        ({}, {"observation": seen(msgspec.structs.replace(UP, outdated=True))}, Phase.READY, "DatabaseReady", "RollingOut", "False"),
         ({}, {"observation": seen(UP), "update_pending": True}, Phase.READY, "DatabaseReady", "UpdatePending", "False"),
     ],
 )
@@ -226,3 +227,28 @@ def test_a_missing_storage_class_is_named(asked: str | None, classes: frozenset[
 )
 def test_what_counts_as_a_downgrade(wanted: str, running: str, older: bool) -> None:
     assert versions.older(wanted, running) is older
+
+
+@pytest.mark.parametrize(
+    ("type_", "wanted", "running", "held"),
+    [("Redis", "7.0", "7.2.4", True), ("Redis", "7.4", "7.2.4", False), ("SQLite", "3.40", "3.45.0", False)],
+)
+def test_a_downgrade_is_held_also_where_data_is_of_no_major(type_: str, wanted: str, running: str, held: bool) -> None:
+    resolved = database(type=type_, version=wanted)
+    found = versions.held(resolved, ENGINES[resolved.type], [], seen(Member(pod="shop-0", ready=True, version=running)))
+    assert (found is not None) is held
+
+
+@pytest.mark.parametrize(
+    ("ready", "reason", "since", "seconds"),
+    [
+        ("False", "ImageNotPulled", "2026-01-02T03:02:05Z", 120.0),
+        ("False", "Unschedulable", "2026-01-02T03:02:05Z", 0.0),
+        ("True", "ImageNotPulled", "2026-01-02T03:02:05Z", 0.0),
+        ("False", "ImageNotPulled", "2026-01-02T04:04:05Z", 0.0),
+        ("False", "ImageNotPulled", "yesterday", 0.0),
+    ],
+)
+def test_how_long_a_reason_has_stood_by_what_was_told(ready: str, reason: str, since: str, seconds: float) -> None:
+    told = DatabaseStatus(conditions=(Condition(type="Ready", status=ready, reason=reason, last_transition_time=since),))
+    assert stood(told, "ImageNotPulled", NOW) == seconds
