@@ -53,6 +53,7 @@ ELECTED = f"{PREFIX}elected"  # on a claim of Redis: the number of the election 
 INPUTS = f"{PREFIX}inputs"
 TEMPLATE = f"{PREFIX}template"  # hash of the template a Deployment's pod was made of
 SETTINGS_HASH = f"{PREFIX}settings-hash"
+ROTATED = f"{PREFIX}rotated-at"  # on <name>-credentials: the request that its random password was made for
 
 # annotations of the Database
 RECONCILE = f"{PREFIX}reconcile"

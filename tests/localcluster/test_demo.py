@@ -37,7 +37,7 @@ def test_ctrl_c_leaves_the_machine_clean(share: float) -> None:
     """At a share of the half minute that a warm demo takes, give or take; the terminal signals all processes of the group."""
     before = Machine.now(NAME)
     running = demo()
-    time.sleep(0.5 + share * 30 + random.uniform(0, 2))  # noqa: S311 any moment
+    time.sleep(0.5 + share * 30 + random.uniform(0, 2))
     interrupted = running.poll() is None
     if interrupted:
         os.killpg(running.pid, signal.SIGINT)
