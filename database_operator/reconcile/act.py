@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from database_operator.api.database import Resolved
 from database_operator.api.status import Role
 from database_operator.build import constants as c
@@ -78,6 +80,26 @@ async def restart(ctx: Context, namespace: str, seen: Observation, pod: str) -> 
     if view is None or view.metadata.uid != member.uid:
         return False
     return await delete_guarded(ctx, r.POD, view.metadata, owner_uid=view.metadata.controller_uid)
+
+
+async def ask(at: Pass, seen: Observation) -> Observation:
+    """The same members with what each of them says at this moment; one that does not answer in time is not reached."""
+    who, probe = target(at, seen.members), connection(at.engine.provider).probe
+
+    async def one(member: Member) -> Member:
+        silent = msgspec.structs.replace(member, role=Role.UNKNOWN, lag_bytes=None, reached=False, facts={})
+        if not member.ip or not member.running or member.terminating:
+            return silent
+        try:
+            async with asyncio.timeout(at.engine.default_command_seconds):
+                answer = await probe(who, member)
+        except (Unreachable, TimeoutError, OSError):
+            return silent
+        said = {"role": answer.role, "lag_bytes": answer.lag_bytes, "shard": answer.shard, "facts": answer.facts}
+        return msgspec.structs.replace(member, reached=True, **said)
+
+    members = await asyncio.gather(*(one(member) for member in seen.members))
+    return msgspec.structs.replace(seen, members=tuple(members))
 
 
 async def wipe(at: Pass, seen: Observation, pod: str) -> None:

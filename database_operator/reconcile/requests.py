@@ -5,21 +5,18 @@ that leads is none, a clone is done again, and a password is noted together with
 counts as done all the same, with a Warning: nothing is tried for ever.
 """
 
-import asyncio
-
 import msgspec
 
 from database_operator.api.database import Resolved
-from database_operator.api.status import Role
 from database_operator.build import constants as c
 from database_operator.build.requests import pending, pod
-from database_operator.engines.base import Action, Engine, Handled, Member, Observation, Refused, Verdict, Wait
+from database_operator.engines.base import Action, Engine, Handled, Observation, Refused, Verdict, Wait
 from database_operator.kube.errors import Forbidden, Invalid, NotFound
 from database_operator.kube.objects import AnnotatedMeta, Key
 from database_operator.reconcile import secrets
-from database_operator.reconcile.act import act, target
+from database_operator.reconcile.act import act, ask
 from database_operator.reconcile.blockers import short
-from database_operator.reconcile.connections.base import Unreachable, connection
+from database_operator.reconcile.connections.base import Unreachable
 from database_operator.reconcile.context import Pass, Request
 from database_operator.reconcile.status import Answered
 from database_operator.reconcile.views import DATABASE
@@ -95,7 +92,8 @@ async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | 
         case Refused(why=why):
             return Answered(name=name, value=value, note=why, refused=True)
         case Handled(note=note):
-            return Answered(name=name, value=value, note=note, refused=request.acted_at is None)
+            idle = request.acted_at is None and at.database.status.primary == pod(value)  # nobody moved it there for this request
+            return Answered(name=name, value=value, note=note, refused=idle)
     late = ctx.now() - request.since > PATIENCE
     if late:
         why = verdict.message if isinstance(verdict, Wait) else request.last or "the engine did not do it"
@@ -160,23 +158,3 @@ def _why(verdict: Verdict) -> str:
         case Wait(message=message) | Handled(note=message):
             return message
     return "the members say something else now"
-
-
-async def ask(at: Pass, seen: Observation) -> Observation:
-    """The same members with what each of them says at this moment; one that does not answer in time is not reached."""
-    who, probe = target(at, seen.members), connection(at.engine.provider).probe
-
-    async def one(member: Member) -> Member:
-        silent = msgspec.structs.replace(member, role=Role.UNKNOWN, lag_bytes=None, reached=False, facts={})
-        if not member.ip or not member.running or member.terminating:
-            return silent
-        try:
-            async with asyncio.timeout(at.engine.default_command_seconds):
-                answer = await probe(who, member)
-        except (Unreachable, TimeoutError, OSError):
-            return silent
-        said = {"role": answer.role, "lag_bytes": answer.lag_bytes, "shard": answer.shard, "facts": answer.facts}
-        return msgspec.structs.replace(member, reached=True, **said)
-
-    members = await asyncio.gather(*(one(member) for member in seen.members))
-    return msgspec.structs.replace(seen, members=tuple(members))
