@@ -60,11 +60,16 @@ def engines(every: Iterable[Engine], note: str) -> str:
             f"`{engine.data_path(EXAMPLE_VERSIONS[engine.type])}`",
             "yes" if engine.read_only_service else "no",
             "yes" if engine.internal else "no",
+            "yes" if engine.switchover else "no",
+            "yes" if engine.rebuild else "no",
             "; ".join(_rule(rule) for rule in engine.agent_rules or ()) or "none",
         )
         for engine in known
     ]
-    heads = ("engine", "image (as an example)", "port", "data", "`<name>-ro`", "`<name>-internal`", "rights of the agent in its namespace")
+    heads = (
+        *("engine", "image (as an example)", "port", "data", "`<name>-ro`", "`<name>-internal`", "`switchover`", "`rebuild`"),
+        "rights of the agent in its namespace",
+    )
     parts = [_table(heads, rows)]
     for engine in known:
         parts += [f"## {engine.title}: parameters that are refused\n", _refusals(engine.owned_parameters)]

@@ -4,8 +4,6 @@ from enum import Enum
 
 from msgspec import Struct, field
 
-from database_operator.api.spec import Strings
-
 
 class Phase(Enum):
     PENDING = "Pending"
@@ -114,4 +112,4 @@ class DatabaseStatus(Struct, frozen=True, rename="camel", kw_only=True, omit_def
     observed_generation: int | None = None
     message: str | None = None
     binding: BindingStatus | None = None
-    requests: Strings = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)  # unbounded: a long value must not make the status unreadable

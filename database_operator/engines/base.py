@@ -126,7 +126,31 @@ class Label(Struct, frozen=True):
     shard: int | None = None
 
 
-Action = Wait | Restart | Switchover | Command | Label
+class Wipe(Struct, frozen=True):
+    """Delete the claim and the pod of a member: its workload makes both anew, and the engine clones it from the others."""
+
+    pod: str
+
+
+Action = Wait | Restart | Switchover | Command | Label | Wipe
+
+
+class Refused(Struct, frozen=True):
+    """A request that is not done, as things stand. ``why`` is for a person, with the remedy where there is one."""
+
+    why: str
+
+
+class Handled(Struct, frozen=True):
+    """A request that leaves nothing to do."""
+
+    note: str
+
+
+Verdict = Action | Refused | Handled
+Trouble = tuple[Reason, str]  # a reason of the condition Degraded, and what a person reads
+
+BEHIND_BYTES = 16 * 1024 * 1024  # a WAL segment: a replica that lacks more counts as behind
 
 
 class Engine(Struct, frozen=True, kw_only=True):
@@ -151,6 +175,9 @@ class Engine(Struct, frozen=True, kw_only=True):
     connection_string: Callable[[Resolved, str], str]  # (database, host) -> URI without credentials
     plan: Callable[[Resolved, Inputs], list[Manifest]]
     topology: Callable[[Resolved, Observation], Action | None] | None
+    troubles: Callable[[Resolved, Observation], list[Trouble]] | None  # what it knows of being degraded, beyond members that are down
+    switchover: Callable[[Resolved, Observation, Member], Verdict] | None  # asked to make a member the primary
+    rebuild: Callable[[Resolved, Observation, Member], Verdict] | None  # asked to clone a member anew
     read_only_service: bool  # has <name>-ro from the second member on
     probe_seconds: Callable[[Resolved], float]  # between probes of a settled Database
     agent_rules: tuple[Manifest, ...] | None  # what the agent's Role may contain; the operator must hold it to grant it

@@ -2,10 +2,13 @@
 
 import asyncio
 
+import msgspec
+
 from database_operator.api.database import Resolved
+from database_operator.api.status import Role
 from database_operator.build import constants as c
 from database_operator.build import names
-from database_operator.engines.base import Action, Command, Label, Member, Observation, Restart, Switchover, Wait
+from database_operator.engines.base import Action, Command, Label, Member, Observation, Restart, Switchover, Wait, Wipe
 from database_operator.kube import resources as r
 from database_operator.kube.errors import NotFound
 from database_operator.kube.objects import Key, Object
@@ -45,6 +48,8 @@ async def act(at: Pass, seen: Observation, action: Action) -> None:
                 ctx.events.normal(database, "MemberRestarted", f"restarting {pod}: {why or 'its inputs have changed'}")
         case Label(pod=pod, role=role, shard=shard):
             await label(ctx, database, pod, role, shard)
+        case Wipe(pod=pod):
+            await wipe(at, seen, pod)
         case Switchover(to=to, why=why):
             move = connection(engine.provider).switchover
             if move is None:
@@ -88,6 +93,52 @@ async def _seen_going(ctx: Context, namespace: str, pod: str, uid: str) -> None:
         if view is None or view.metadata.uid != uid or view.metadata.deletion_timestamp:
             return
         await asyncio.sleep(LOOK_AGAIN)
+
+
+async def ask(at: Pass, seen: Observation) -> Observation:
+    """The same members with what each of them says at this moment; one that does not answer in time is not reached."""
+    who, probe = target(at, seen.members), connection(at.engine.provider).probe
+
+    async def one(member: Member) -> Member:
+        silent = msgspec.structs.replace(member, role=Role.UNKNOWN, lag_bytes=None, reached=False, facts={})
+        if not member.ip or not member.running or member.terminating:
+            return silent
+        try:
+            async with asyncio.timeout(at.engine.default_command_seconds):
+                answer = await probe(who, member)
+        except (Unreachable, TimeoutError, OSError):
+            return silent
+        said = {"role": answer.role, "lag_bytes": answer.lag_bytes, "shard": answer.shard, "facts": answer.facts}
+        return msgspec.structs.replace(member, reached=True, **said)
+
+    members = await asyncio.gather(*(one(member) for member in seen.members))
+    return msgspec.structs.replace(seen, members=tuple(members))
+
+
+async def wipe(at: Pass, seen: Observation, pod: str) -> None:
+    """The one way to throw a member's data away: its claim, then its pod; the workload makes both anew.
+
+    The caller has asked every member a moment ago. A crash between the two leaves a claim that goes with its pod, which
+    the next pass deletes. Raises Unreachable where one of them is no longer what was looked at.
+    """
+    ctx, database = at.ctx, at.database
+    member = next((member for member in seen.members if member.pod == pod), None)
+    view = ctx.stores.pods.get(database.namespace, pod)
+    if member is None or view is None or view.metadata.uid != member.uid or view.claim is None:
+        raise Unreachable(f"{pod} is no longer the pod that was looked at")
+    try:
+        live = (await ctx.client.get(r.POD, database.namespace, pod, type=Object)).metadata
+    except NotFound:
+        raise Unreachable(f"{pod} is gone") from None
+    if live.uid != member.uid or live.labels.get(c.ROLE) == Role.PRIMARY.value:
+        raise Unreachable(f"{pod} was replaced, or is labelled as the primary")
+    claim = ctx.stores.claims.get(database.namespace, view.claim)
+    if claim is None or claim.metadata.labels.get(c.DATA_OF) != database.name:
+        raise Unreachable(f"claim {view.claim} is not known as this Database's")
+    going = claim.metadata.deletion_timestamp is not None
+    if not going and not await delete_guarded(ctx, r.PERSISTENT_VOLUME_CLAIM, claim.metadata, owner_uid=None):
+        raise Unreachable(f"claim {view.claim} was changed meanwhile")
+    await delete_guarded(ctx, r.POD, view.metadata, owner_uid=view.metadata.controller_uid)
 
 
 async def label(ctx: Context, database: Resolved, pod: str, role: str | None, shard: int | None) -> None:

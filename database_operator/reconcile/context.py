@@ -84,6 +84,7 @@ class SecretData(Struct, frozen=True):
     resource_version: str
     uid: str
     values: Mapping[str, str]
+    rotated: str | None = None  # the request that its password was made for
 
 
 class UserSecret(Struct, frozen=True):
@@ -108,6 +109,15 @@ class Refused(Struct, frozen=True):
     at: float  # seconds, monotonic
 
 
+class Request(Struct):
+    """One that is being carried out. Lost with the process, it begins anew: all of it may be repeated."""
+
+    value: str
+    since: float  # seconds, monotonic
+    acted_at: float | None = None
+    last: str = ""  # what stood in the way the last time
+
+
 class Memory(Struct):
     """What is kept of one Database between passes. All of it may be lost at any time: it only saves calls."""
 
@@ -125,6 +135,8 @@ class Memory(Struct):
     not_ready: tuple[str, float] | None = None  # reason, and since when (monotonic seconds) it stands
     refusal: tuple[float, tuple[Reason, str] | None] | None = None  # when it was asked why pods are missing, and the answer
     refused: dict[str, Refused] = field(default_factory=dict)  # growth, by claim
+    requests: dict[str, Request] = field(default_factory=dict)  # by name
+    primaries: dict[int | None, str] = field(default_factory=dict)  # pods that were last seen to lead, by shard
     since: dict[str, float] = field(default_factory=dict)  # when something that may pass by itself was first seen
 
     def stands(self, what: str, holds: bool, now: float) -> float:

@@ -19,7 +19,7 @@ from database_operator.kube import resources as r
 from database_operator.kube.controller import DONE, Result
 from database_operator.kube.errors import Forbidden, Invalid
 from database_operator.kube.objects import Key
-from database_operator.reconcile import blockers, claims, data, observe, secrets, versions
+from database_operator.reconcile import blockers, claims, data, observe, requests, secrets, versions
 from database_operator.reconcile.act import act
 from database_operator.reconcile.apply import FORMER_AGAIN, apply, prune
 from database_operator.reconcile.connections.base import Unreachable
@@ -184,13 +184,14 @@ async def _steps(at: Pass) -> Outcome:
     _former_gone(ctx, database)
     await data.admit(at)
     await secrets.ensure(at, password)
+    answered = await requests.credentials(at)
     inputs = _inputs(at, secret_versions)
     children = engine.plan(database, inputs)
     seen = observe.observation(ctx, database, children if missing is None else [])
     held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
     if held is not None:  # the members stay as they are, with the files they read; all around them is looked after
         await apply(at, [child for child in children if child["kind"] not in HELD])
-        return Outcome(observation=seen, held=held)
+        return Outcome(observation=seen, held=held, answered=answered)
     action = steady(at, seen, _next(ctx, database, engine, seen))
     await still_wanted(ctx, database, action)
     growing = await claims.grow(ctx, database) if missing is None else None
@@ -201,12 +202,14 @@ async def _steps(at: Pass) -> Outcome:
     await claims.keep_up(ctx, database, engine, seen)
     if action is not None:
         action = await _act(at, seen, action)
+    action, moved = await requests.moves(at, seen, action)
     return Outcome(
         observation=seen,
         blocked=(missing.reason, str(missing)) if missing is not None else await _not_ready(at, seen),
         action=action,
         update_pending=any(member.revision_outdated for member in seen.members),
         growing=growing,
+        answered=answered + moved,
         storage=claims.in_force(ctx, database),
         warnings=_without_effect(database, engine),
     )

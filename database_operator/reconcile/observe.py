@@ -1,7 +1,7 @@
 """What is known of the members: the pods of the local copy joined with the prober's last answers. No I/O."""
 
 from database_operator.api.database import Resolved
-from database_operator.api.spec import EngineType
+from database_operator.api.spec import EngineType, RedisMode
 from database_operator.api.status import Role
 from database_operator.build import constants as c
 from database_operator.build import labels, names
@@ -118,4 +118,12 @@ def observation(ctx: Context, database: Resolved, children: list[Manifest]) -> O
         wanted=database.spec.replicas,
         cluster_id=cluster_ids[0] if len(cluster_ids) == 1 else None,
         formed=formed[0] if formed else None,
+        facts=_helpers(ctx, database),
     )
+
+
+def _helpers(ctx: Context, database: Resolved) -> dict[str, int]:
+    """Ready pods beside the members, by what they are."""
+    if database.type is not EngineType.REDIS or database.redis.mode is not RedisMode.SENTINEL:
+        return {}
+    return {"sentinels": sum(pod.ready for pod in pods(ctx, database, labels.SENTINEL_COMPONENT))}

@@ -170,7 +170,8 @@ async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping
     else:
         merged = (dict(existing.values) if existing else {}) | dict(values)
         kept = {key: value for key, value in merged.items() if value is not None}
-        memory.secrets[name] = SecretData(written.resource_version, written.uid, kept)
+        rotated = existing.rotated if existing else None
+        memory.secrets[name] = SecretData(written.resource_version, written.uid, kept, rotated)
         return
     there = memory.secrets[name]
     await _put(at, name, there, {key: value for key, value in values.items() if key not in there.values}, kind=kind)
@@ -228,4 +229,21 @@ async def keep(at: Pass, name: str, found: SecretObject) -> None:
         mark = {"metadata": {"annotations": {c.DATABASE_UID: database.uid}, "resourceVersion": head.resource_version, "uid": head.uid}}
         with contextlib.suppress(Forbidden):  # without the right to write Secrets they are the user's: nothing of ours deletes them
             head = await ctx.client.patch(r.SECRET, database.namespace, name, mark)
-    memory.secrets[name] = SecretData(head.resource_version, head.uid, found.values())
+    memory.secrets[name] = SecretData(head.resource_version, head.uid, found.values(), found.metadata.annotations.get(c.ROTATED))
+
+
+async def rotate(at: Pass, request: str) -> None:
+    """A new random password in ``<name>-credentials``, once for one value of the request: it is noted in the same write.
+
+    The members take it up as they take a changed ``passwordSecret``. Raises Forbidden where the operator may not write Secrets.
+    """
+    memory, database = at.memory, at.database
+    name = names.credentials(database.name)
+    known = memory.secrets[name]
+    if known.rotated == request:
+        return
+    wanted = at.engine.credentials(database, random.token_urlsafe(PASSWORD_BYTES), at.ctx.platform)
+    head = {"resourceVersion": known.resource_version, "uid": known.uid, "annotations": {c.ROTATED: request}}
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in wanted.items()}
+    written = await at.ctx.client.patch(r.SECRET, database.namespace, name, {"metadata": head, "data": encoded})
+    memory.secrets[name] = SecretData(written.resource_version, written.uid, dict(known.values) | wanted, request)

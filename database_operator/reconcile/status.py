@@ -4,6 +4,7 @@ import datetime
 
 from msgspec import Struct
 
+from database_operator.api import refusals
 from database_operator.api.database import Resolved
 from database_operator.api.spec import RedisMode
 from database_operator.api.status import (
@@ -19,11 +20,56 @@ from database_operator.api.status import (
 )
 from database_operator.build import constants as c
 from database_operator.build import labels, names
-from database_operator.engines.base import Action, Command, Engine, Member, Observation, Platform, Restart, Switchover, Wait
+from database_operator.build.requests import asked
+from database_operator.engines.base import (
+    BEHIND_BYTES,
+    Action,
+    Command,
+    Engine,
+    Member,
+    Observation,
+    Platform,
+    Restart,
+    Switchover,
+    Trouble,
+    Wait,
+    Wipe,
+)
 
 PATIENCE = 120.0  # seconds that a reason may stand before the phase is Failed
 AT_ONCE = frozenset({Reason.INVALID_SPEC, Reason.NAME_CONFLICT, Reason.DATA_CONFLICT})
-BEHIND_BYTES = 16 * 1024 * 1024  # a WAL segment; a member that was behind is current again at half of it
+# of the reasons for Degraded, the worst first: it gives the condition its reason
+WORST = (
+    Reason.QUORUM_LOST,
+    Reason.MEMBER_DOWN,
+    Reason.NO_REPLICAS,
+    Reason.LAGGING,
+    Reason.DURABILITY_REDUCED,
+    Reason.EVEN_VOTERS,
+)
+NOTE_LIMIT = 80  # characters of a request's value that are shown
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """A request that counts as done from now on, whether it was carried out or refused."""
+
+    name: str
+    value: str
+    note: str
+    refused: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{_head(self.name, self.value) if self.refused else f'{self.name} {_plain(self.value)}: '}{_plain(self.note, 400)}"
+
+
+def _plain(text: str, limit: int = NOTE_LIMIT) -> str:
+    """One line that can stand among others in ``status.message``."""
+    return " ".join(text.split()).replace("; ", ", ")[:limit]
+
+
+def _head(name: str, value: str) -> str:
+    return f"{name} {_plain(value)} refused: "
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -37,7 +83,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     paused: bool = False
     update_pending: bool = False
     growing: str | None = None
-    warnings: tuple[str, ...] = ()
+    answered: tuple[Answered, ...] = ()
     storage: str | None = None  # bytes in force, as a quantity
 
 
@@ -113,6 +159,8 @@ def _progressing(database: Resolved, outcome: Outcome) -> tuple[str, Reason, str
             return "True", Reason.ROLLING_OUT, f"restarting {pod}: {why or 'its inputs have changed'}"
         case Switchover(to=to, why=why):
             return "True", Reason.ROLLING_OUT, f"moving the primary to {to}{': ' + why if why else ''}"
+        case Wipe(pod=pod):
+            return "True", Reason.ROLLING_OUT, f"{pod} is made anew and cloned from the others"
         case Command(name=name, pod=pod, message=message, reason=reason):
             return "True", reason, message or f"{name} on {pod}"
     if outcome.growing:
@@ -131,17 +179,28 @@ def _progressing(database: Resolved, outcome: Outcome) -> tuple[str, Reason, str
 def _degraded(database: Resolved, engine: Engine, outcome: Outcome) -> tuple[str, Reason, str]:
     members = outcome.observation.members
     wanted = database.spec.replicas
-    down = [member.pod for member in members if not member.ready]
     if wanted == 0 or not members:
         return "False", Reason.ALL_MEMBERS_HEALTHY, "no member is wanted" if wanted == 0 else "no member runs yet"
-    if down or len(members) < wanted:
-        quorum = engine.topology is not None and wanted > 2 and sum(member.ready for member in members) * 2 <= wanted
-        missing = ", ".join(down) or f"{wanted - len(members)} not made yet"
-        return "True", Reason.QUORUM_LOST if quorum else Reason.MEMBER_DOWN, f"not answering: {missing}"
-    behind = [member.pod for member in members if lag(member, None) is Lag.BEHIND]
+    found = _down(database, outcome) + (engine.troubles(database, outcome.observation) if engine.troubles else [])
+    if not found:
+        return "False", Reason.ALL_MEMBERS_HEALTHY, "every member answers"
+    found.sort(key=lambda trouble: WORST.index(trouble[0]))
+    return "True", found[0][0], ", and ".join(dict.fromkeys(message for _, message in found))
+
+
+def _down(database: Resolved, outcome: Outcome) -> list[Trouble]:
+    """What the pods and the lag say, whatever the engine."""
+    members = outcome.observation.members
+    before = {member.name: member.lag for member in database.status.members}
+    down = [member.pod for member in members if not member.ready]
+    behind = [member.pod for member in members if lag(member, before.get(member.pod)) is Lag.BEHIND]
+    found: list[Trouble] = []
+    if down or len(members) < database.spec.replicas:
+        missing = ", ".join(down) or f"{database.spec.replicas - len(members)} not made yet"
+        found.append((Reason.MEMBER_DOWN, f"not answering: {missing}"))
     if behind:
-        return "True", Reason.LAGGING, f"behind the primary: {', '.join(behind)}"
-    return "False", Reason.ALL_MEMBERS_HEALTHY, "every member answers"
+        found.append((Reason.LAGGING, f"behind the primary: {', '.join(behind)}"))
+    return found
 
 
 def _reachable(outcome: Outcome) -> tuple[str, Reason, str]:
@@ -216,7 +275,7 @@ def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outc
     shown = primary is not None and not (database.type.value == "Redis" and database.redis.mode is RedisMode.CLUSTER)
     answering = sum(member.ready for member in members)
     address = host(database, platform)
-    notes = [condition.message for condition in made if _worth_saying(condition)] + list(outcome.warnings)
+    notes = [condition.message for condition in made if _worth_saying(condition)] + _refused(database, outcome) + ignored(database, engine)
     return DatabaseStatus(
         phase=phase(database, outcome),
         conditions=made,
@@ -255,13 +314,29 @@ def _worth_saying(condition: Condition) -> bool:
     return condition.status == bad[condition.type] or condition.reason in (Reason.UPGRADE_NOT_SUPPORTED.value, Reason.PAUSED.value)
 
 
+def ignored(database: Resolved, engine: Engine) -> list[str]:
+    """Parameters that are let through without effect."""
+    found = refusals.ignored(engine.parameters(database), engine.owned_parameters, f"spec.{engine.provider}.parameters")
+    return [f"{problem.field} {problem.message}" for problem in found[:5]]
+
+
+def _refused(database: Resolved, outcome: Outcome) -> list[str]:
+    """Requests refused in this pass, and those of before whose annotation still stands: the status keeps the words for us."""
+    now = {answer.name: answer.text for answer in outcome.answered if answer.refused}
+    said = (database.status.message or "").split("; ")
+    for name, value in asked(database).items():
+        if name not in now and database.status.requests.get(name) == value:
+            now.update((name, part) for part in said if part.startswith(_head(name, value)))
+    return list(now.values())
+
+
 def requests(database: Resolved, outcome: Outcome) -> dict[str, str]:
     """Values of the request annotations that count as done: kept, so that each is done once."""
     done = dict(database.status.requests)
-    asked = {key: value for key, name in c.REQUESTS.items() if (value := database.metadata.annotations.get(name))}
     if database.status.phase is None:  # no status: what stands there was handled before, or by an earlier life
-        return done | asked
-    restarted = asked.get("restartedAt")
+        return done | asked(database)
+    done |= {answer.name: answer.value for answer in outcome.answered}
+    restarted = asked(database).get("restartedAt")
     looked = outcome.blocked is None and outcome.held is None and not outcome.paused and outcome.action is None
     if restarted and looked and ready(database, outcome) and not any(member.outdated for member in outcome.observation.members):
         done["restartedAt"] = restarted

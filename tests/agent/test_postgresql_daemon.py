@@ -290,6 +290,11 @@ def test_the_server_is_started_as_an_orphan() -> None:
     assert here.recv() is None
 
 
+def test_what_the_files_say_of_durability() -> None:
+    rows = [("fsync", "on", False), ("fsync", "OFF", True), ("full_page_writes", "off", False), ("Work_Mem", "4MB", True)]
+    assert report.durability(rows) == {"fsync": "off"}
+
+
 def test_parameters_that_the_server_does_not_take() -> None:
     rows = [
         ("Work_Mem", None),

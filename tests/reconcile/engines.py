@@ -40,6 +40,7 @@ class Played:
         self.slots: dict[str, tuple[tuple[int, int], ...]] = {}  # Redis Cluster, by pod
         self.follows: dict[str, str] = {}
         self.met: set[str] = set()
+        self.cloned: list[str] = []  # PostgreSQL: pods that were cloned anew
 
     def elect(self, target: Target) -> None:
         alive = [member.pod for member in target.members if member.running and not member.terminating]
@@ -145,6 +146,12 @@ def _pg_configure(played: Played, target: Target, member: Member, order: Command
 
 def _pg_restart(played: Played, target: Target, member: Member, order: Command) -> None:
     played.pending.pop(member.uid, None)
+
+
+def _pg_rebuild(played: Played, target: Target, member: Member, order: Command) -> None:
+    if member.pod == played.primary:
+        raise Unreachable("the leader is not cloned")
+    played.cloned.append(member.pod)
 
 
 def _mongodb(played: Played, target: Target, member: Member) -> Probe:
@@ -327,6 +334,7 @@ def _sqlite_configure(played: Played, target: Target, member: Member, order: Com
 _COMMANDS = {
     (EngineType.POSTGRESQL, "configure"): _pg_configure,
     (EngineType.POSTGRESQL, "restart"): _pg_restart,
+    (EngineType.POSTGRESQL, "rebuild"): _pg_rebuild,
     (EngineType.MONGODB, "initiate"): _mongo_initiate,
     (EngineType.MONGODB, "add-member"): _mongo_add,
     (EngineType.MONGODB, "remove-member"): _mongo_remove,

@@ -124,6 +124,7 @@ def test_the_elected_master_speaks_for_the_cluster() -> None:
         "excluded": ("logs-1", "logs-2"),
         "voteless": ("logs-2",),
         "lonely": {"logs-0": ["i"]},
+        "only": {"logs-0": ["i"]},
         "stranded": {},
     }
 
@@ -214,4 +215,21 @@ def shards(*lines: tuple[str, str, str | None]) -> tuple[Shard, ...]:
     ],
 )
 def test_e04_which_shards_are_lonely_or_stranded(found: tuple[Shard, ...], lonely: dict[str, list[str]], stranded: dict[str, int]) -> None:
-    assert shard_facts(found, frozenset({"y", "z"})) == {"lonely": lonely, "stranded": stranded}
+    facts = shard_facts(found, frozenset({"y", "z"}))
+    assert (facts["lonely"], facts["stranded"]) == (lonely, stranded)
+
+
+@pytest.mark.parametrize(
+    ("found", "only"),
+    [
+        ((), {}),
+        (shards(("a", "STARTED", "x"), ("a", "STARTED", "y")), {}),
+        (shards(("a", "STARTED", "x")), {"x": ["a"]}),
+        (shards(("a", "STARTED", "x"), ("a", "UNASSIGNED", None)), {"x": ["a"]}),
+        (shards(("a", "STARTED", "x"), ("a", "INITIALIZING", "y")), {"x": ["a"]}),
+        (shards(("a", "RELOCATING", "y -> 10.0.0.2 n2 x")), {"y": ["a"]}),
+        (shards(("a", "UNASSIGNED", None)), {}),
+    ],
+)
+def test_a_node_with_the_only_copy_of_a_shard_is_known(found: tuple[Shard, ...], only: dict[str, list[str]]) -> None:
+    assert shard_facts(found)["only"] == only

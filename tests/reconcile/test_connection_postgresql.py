@@ -40,7 +40,7 @@ STATUS: dict[str, dict[str, Any]] = {
         "database_system_identifier": "7711618459600317634",
     },
 }
-UNTAKEN = {"untaken": {"work_mem": "no such value"}}
+UNTAKEN = {"untaken": {"work_mem": "no such value"}, "durability": {"fsync": "off"}}
 CLUSTER = {"members": [{"name": "orders-0", "role": "leader"}, {"name": "orders-1", "role": "sync_standby"}]}
 
 
@@ -98,6 +98,7 @@ def test_a_primary_says_what_it_is() -> None:
     assert probe.cluster_id == "7711618459600317634"
     assert probe.facts["config"] == CONFIG
     assert probe.facts["untaken"] == {"work_mem": "no such value"}
+    assert probe.facts["durability"] == {"fsync": "off"}
     assert probe.facts["pending"] == {"max_connections": {"old_value": "100", "new_value": "200"}}
 
 

@@ -6,7 +6,7 @@ to an engine; "after" means that it was done and the answer never came.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -238,16 +238,16 @@ async def _end(at: Hub, scenario: Scenario, expected: End | None) -> dict[str, A
     return tree
 
 
-async def crash(plane: ControlPlane, names: Sequence[str], most: int | None) -> None:
+async def crash(plane: ControlPlane, names: Sequence[str], most: int | None, scenarios: Mapping[str, Scenario] = SCENARIOS) -> None:
     """``most``: of the crash points of each scenario, evenly chosen; None: all."""
     slots = asyncio.Semaphore(AT_ONCE)
-    failed = [line for lines in await asyncio.gather(*(_crash(plane, name, most, slots) for name in names)) for line in lines]
+    found = await asyncio.gather(*(_crash(plane, name, most, slots, scenarios[name]) for name in names))
+    failed = [line for lines in found for line in lines]
     if failed:
         pytest.fail(f"{len(failed)} crash points\n" + "\n".join(failed), pytrace=False)
 
 
-async def _crash(plane: ControlPlane, name: str, most: int | None, slots: asyncio.Semaphore) -> list[str]:
-    scenario = SCENARIOS[name]
+async def _crash(plane: ControlPlane, name: str, most: int | None, slots: asyncio.Semaphore, scenario: Scenario) -> list[str]:
     async with slots:
         expected = await play(plane, scenario, Axe(), None)
     points = [(number, after) for number in range(len(expected.writes)) for after in (False, True)]

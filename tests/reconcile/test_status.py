@@ -12,7 +12,7 @@ from database_operator.api.status import Condition, DatabaseStatus, Lag, Phase, 
 from database_operator.engines.base import Command, Member, Observation, Platform, Restart, Wait
 from database_operator.engines.registry import ENGINES
 from database_operator.reconcile import blockers, versions
-from database_operator.reconcile.status import BEHIND_BYTES, PATIENCE, Outcome, lag, status, stood, worth_writing
+from database_operator.reconcile.status import BEHIND_BYTES, PATIENCE, Answered, Outcome, lag, status, stood, worth_writing
 from database_operator.reconcile.views import ClaimView, PodSpecView, PodView
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -132,6 +132,42 @@ def test_requests_without_a_status_count_as_done() -> None:
     annotations = {"databases.database-operator.io/restartedAt": "today"}
     assert made(database(annotations=annotations)).requests == {"restartedAt": "today"}
     assert made(database(DatabaseStatus(phase=Phase.READY), annotations)).requests == {}
+
+
+SWITCHOVER = {"databases.database-operator.io/switchover": "shop-9; x\n"}
+
+
+def test_a_refusal_is_said_until_its_annotation_changes() -> None:
+    asked = database(DatabaseStatus(phase=Phase.READY), SWITCHOVER)
+    refused = Answered(name="switchover", value="shop-9; x\n", note="no such; member", refused=True)
+    first = made(asked, observation=seen(UP), answered=(refused,))
+    assert first.requests == {"switchover": "shop-9; x\n"}
+    assert first.message == "switchover shop-9, x refused: no such, member"
+    assert made(database(first, SWITCHOVER), observation=seen(UP)) == first
+    assert made(database(first, {}), observation=seen(UP)).message is None
+    again = dict.fromkeys(SWITCHOVER, "shop-1")
+    assert made(database(first, again), observation=seen(UP)).message is None
+
+
+def test_what_was_done_is_no_message() -> None:
+    done = Answered(name="switchover", value="shop-1", note="shop-1 is the primary")
+    found = made(database(DatabaseStatus(phase=Phase.READY)), observation=seen(UP), answered=(done,))
+    assert (found.requests, found.message) == ({"switchover": "shop-1"}, None)
+
+
+def test_a_long_value_is_kept_and_read_back() -> None:
+    long = {"databases.database-operator.io/restartedAt": "x" * 5000}
+    status = made(database(annotations=long), observation=seen(UP))
+    stored = Stored(
+        metadata=Metadata(name="a"), spec=msgspec.Raw(b'{"type":"Redis","version":"7"}'), status=msgspec.Raw(msgspec.json.encode(status))
+    )
+    assert decode(stored).status.requests == {"restartedAt": "x" * 5000}
+
+
+def test_a_parameter_without_effect_is_said() -> None:
+    found = made(database(redis={"parameters": {"replica-priority": "100"}}), observation=seen(UP))
+    assert found.message is not None
+    assert found.message.startswith("spec.redis.parameters.replica-priority has no effect: ")
 
 
 def test_while_members_come_up_only_what_helps_is_written() -> None:

@@ -8,9 +8,11 @@ from database_operator.api.spec import EngineType
 from database_operator.build import names
 from database_operator.engines.base import Engine, Platform
 from database_operator.engines.elasticsearch import config
+from database_operator.engines.elasticsearch.health import troubles
 from database_operator.engines.elasticsearch.identity import internal
 from database_operator.engines.elasticsearch.plan import official_image, plan
 from database_operator.engines.elasticsearch.refused import OWNED_ENV, OWNED_PARAMETERS
+from database_operator.engines.elasticsearch.requests import rebuild
 from database_operator.engines.elasticsearch.topology import topology
 
 USERNAME = "elastic"
@@ -62,6 +64,9 @@ ENGINE = Engine(
     connection_string=connection_string,
     plan=plan,
     topology=topology,
+    troubles=troubles,
+    switchover=None,
+    rebuild=rebuild,
     read_only_service=False,
     probe_seconds=probe_seconds,
     agent_rules=None,

@@ -10,8 +10,10 @@ from database_operator.api.spec import EngineType
 from database_operator.build import names
 from database_operator.engines.base import Engine, Platform
 from database_operator.engines.mongodb import config
+from database_operator.engines.mongodb.health import troubles
 from database_operator.engines.mongodb.plan import APP_PROTOCOL, major, members_domain, official_image, plan
 from database_operator.engines.mongodb.refusals import OWNED_ENV, OWNED_PARAMETERS
+from database_operator.engines.mongodb.requests import rebuild, switchover
 from database_operator.engines.mongodb.topology import topology
 
 KEY_FILE_BYTES = 756  # 1,008 characters of base64; mongod takes 6 to 1,024: mongodb.com/docs/manual/core/security-internal-authentication
@@ -87,6 +89,9 @@ ENGINE = Engine(
     connection_string=connection_string,
     plan=plan,
     topology=topology,
+    troubles=troubles,
+    switchover=switchover,
+    rebuild=rebuild,
     read_only_service=True,
     probe_seconds=lambda database: SECONDS_SEVERAL if database.spec.replicas > 1 else SECONDS_SETTLED,
     agent_rules=None,

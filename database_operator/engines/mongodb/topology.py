@@ -37,8 +37,13 @@ def _states(primary: Member) -> Mapping[str, str]:
     return found
 
 
-def _config(primary: Member) -> Config:
-    return list(primary.facts.get("config", ()))
+def entries_of(member: Member) -> Config:
+    return list(member.facts.get("config", ()))
+
+
+def voters(member: Member) -> set[str]:
+    """Pods that have a vote in the set's configuration, as ``member`` knows it."""
+    return {pod_of(entry["host"]) for entry in entries_of(member) if entry.get("votes", 1)}
 
 
 def _first(observation: Observation) -> Action:
@@ -83,7 +88,7 @@ def _label(observation: Observation) -> Action | None:
 
 def _best(observation: Observation, primary: Member) -> Member | None:
     """The secondary that has most of the data and may be elected."""
-    electable = {pod_of(entry["host"]) for entry in _config(primary) if entry.get("priority", 1) > 0}
+    electable = {pod_of(entry["host"]) for entry in entries_of(primary) if entry.get("priority", 1) > 0}
     ready = [
         member
         for member in observation.members
@@ -92,9 +97,12 @@ def _best(observation: Observation, primary: Member) -> Member | None:
     return min(ready, key=lambda member: (member.lag_bytes is None, member.lag_bytes or 0, member.pod), default=None)
 
 
-def _settling(primary: Member) -> Wait | None:
-    """A change of the set waits until the last one is through: one initial sync, one change of votes at a time."""
-    configured = {entry["host"] for entry in _config(primary)}
+def settling(primary: Member, but: str = "") -> Wait | None:
+    """A change of the set waits until the last one is through: one initial sync, one change of votes at a time.
+
+    ``but``: a pod whose state does not count.
+    """
+    configured = {entry["host"] for entry in entries_of(primary) if pod_of(entry["host"]) != but}
     syncing = sorted(host for host, state in _states(primary).items() if host in configured and state in _SYNCING)
     if syncing:
         return Wait(f"{pod_of(syncing[0])} is copying the data", Reason.SCALING)
@@ -103,7 +111,7 @@ def _settling(primary: Member) -> Wait | None:
 
 def _leave(observation: Observation, primary: Member) -> Action | None:
     """Members above the wanted count leave the set, the highest first, before their pods are missed."""
-    leaving = [entry["host"] for entry in _config(primary) if _ordinal(pod_of(entry["host"])) >= max(observation.wanted, 1)]
+    leaving = [entry["host"] for entry in entries_of(primary) if _ordinal(pod_of(entry["host"])) >= max(observation.wanted, 1)]
     if not leaving:
         return None
     host = max(leaving, key=lambda host: _ordinal(pod_of(host)))
@@ -117,7 +125,7 @@ def _leave(observation: Observation, primary: Member) -> Action | None:
 
 def _join(observation: Observation, primary: Member) -> Action | None:
     """Members outside the set join it, the lowest first. Only empty ones: what holds another set's data is never wiped here."""
-    entries = _config(primary)
+    entries = entries_of(primary)
     inside = {entry["host"] for entry in entries}
     for member in sorted(observation.members, key=lambda member: _ordinal(member.pod)):
         host = member.facts.get("self")
@@ -125,14 +133,14 @@ def _join(observation: Observation, primary: Member) -> Action | None:
             continue
         if member.facts.get("state") not in (UNINITIALIZED, "REMOVED"):
             continue
-        return _settling(primary) or Command(
+        return settling(primary) or Command(
             "add-member", primary.pod, {"host": host}, f"{member.pod} joins the replica set", Reason.SCALING
         )
     voters = sum(1 for entry in entries if entry.get("votes", 1))
     silent = [entry["host"] for entry in entries if not entry.get("votes", 1)]
     if silent and voters < MAX_VOTERS:
         host = min(silent, key=lambda host: _ordinal(pod_of(host)))
-        return _settling(primary) or Command("add-vote", primary.pod, {"host": host}, f"{pod_of(host)} gets a vote", Reason.SCALING)
+        return settling(primary) or Command("add-vote", primary.pod, {"host": host}, f"{pod_of(host)} gets a vote", Reason.SCALING)
     return None
 
 
@@ -168,7 +176,7 @@ def _rollout(observation: Observation, primary: Member | None) -> Action | None:
         return Wait(f"waiting for {', '.join(waiting) or 'pods'} before the next member restarts")
     replicas = [member for member in outdated if member is not primary]
     if replicas:
-        return _settling(primary) or Restart(replicas[0].pod, "its inputs changed")
+        return settling(primary) or Restart(replicas[0].pod, "its inputs changed")
     successor = _best(observation, primary)
     if successor is None:
         return Wait(f"no secondary can take over from {primary.pod}")

@@ -9,8 +9,10 @@ from database_operator.api.spec import EngineType
 from database_operator.build import names
 from database_operator.engines.base import Engine, Platform
 from database_operator.engines.postgresql import config
+from database_operator.engines.postgresql.health import troubles
 from database_operator.engines.postgresql.plan import AGENT_RULES, official_image, plan
 from database_operator.engines.postgresql.refusals import OWNED_ENV, OWNED_PARAMETERS
+from database_operator.engines.postgresql.requests import rebuild, switchover
 from database_operator.engines.postgresql.topology import topology
 
 INTERNAL_KEYS = ("superuser-password", "replication-password", "monitor-password", "rest-password")
@@ -77,6 +79,9 @@ ENGINE = Engine(
     connection_string=connection_string,
     plan=plan,
     topology=topology,
+    troubles=troubles,
+    switchover=switchover,
+    rebuild=rebuild,
     read_only_service=True,
     probe_seconds=lambda database: PROBE_SECONDS,
     agent_rules=AGENT_RULES,

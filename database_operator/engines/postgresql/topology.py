@@ -3,6 +3,7 @@
 from database_operator.api.database import Resolved
 from database_operator.api.spec import Synchronous
 from database_operator.api.status import Reason, Role
+from database_operator.build.requests import wanted_primary
 from database_operator.engines.base import Action, Command, Member, Observation, Restart, Switchover, Wait
 from database_operator.engines.postgresql import config
 
@@ -34,7 +35,8 @@ def _configure(database: Resolved, observation: Observation, members: tuple[Memb
     count = max(observation.wanted, len(observation.members))
     leaving = _leaving_primary(observation, members) is not None
     # Patroni moves to a synchronous standby only, and the one there is may leave too: then all of them are made so
-    standbys = len(members) - 1 if leaving and len(members) > 2 else 1
+    moving = leaving or (current.get("synchronous_mode") and _asked_for_another(database, members))
+    standbys = len(members) - 1 if moving and len(members) > 2 else 1
     wanted = config.dynamic(database, count, strict=_strict(database, current, members), standbys=standbys)
     patch = config.patch(current, wanted)
     if not patch:
@@ -42,6 +44,12 @@ def _configure(database: Resolved, observation: Observation, members: tuple[Memb
     changed = sorted({*patch, *(patch.get("postgresql", {}).get("parameters") or {})} - {"postgresql"})
     message = f"applying {', '.join(changed[:5])}{' and more' if len(changed) > 5 else ''}"
     return Command("configure", reached[0].pod, {"patch": patch}, message=message)
+
+
+def _asked_for_another(database: Resolved, members: tuple[Member, ...]) -> bool:
+    """A switchover is asked for to a replica that might not be the synchronous one."""
+    wanted = wanted_primary(database)
+    return any(member.pod == wanted and member.ready and _streams(member) for member in members)
 
 
 def _strict(database: Resolved, current: config.Dynamic, members: tuple[Member, ...]) -> bool:

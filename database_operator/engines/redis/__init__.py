@@ -10,7 +10,9 @@ from database_operator.build import names
 from database_operator.build.redisconf import MASTER_NAME
 from database_operator.engines.base import Engine, Platform
 from database_operator.engines.redis import config
+from database_operator.engines.redis.health import troubles
 from database_operator.engines.redis.plan import AGENT_RULES, official_image, plan
+from database_operator.engines.redis.requests import rebuild, switchover
 from database_operator.engines.redis.topology import topology
 
 USERNAME = "default"  # the user of clients that send a password alone, as with the official image's requirepass
@@ -77,6 +79,9 @@ ENGINE = Engine(
     connection_string=connection_string,
     plan=plan,
     topology=topology,
+    troubles=troubles,
+    switchover=switchover,
+    rebuild=rebuild,
     read_only_service=True,
     probe_seconds=probe_seconds,
     agent_rules=AGENT_RULES,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from database_operator.api.database import Resolved
 from database_operator.api.spec import RedisMode
 from database_operator.api.status import Reason, Role
+from database_operator.build.requests import wanted_primary
 from database_operator.engines.base import Action, Command, Label, Member, Observation, Restart, Switchover, Wait
 from database_operator.engines.redis import cluster, config
 from database_operator.engines.redis.live import LIVE, default
@@ -132,7 +133,7 @@ def _differing(database: Resolved, observation: Observation, member: Member) -> 
     in_sync = sum(1 for other in observation.members if other.role is Role.REPLICA and other.ready)
     if int(differing.get("min-replicas-to-write", "0")) > in_sync:
         del differing["min-replicas-to-write"]  # it would stop writes until the replicas have come
-    if member.facts.get("priority", PRIORITY) != PRIORITY:
+    if member.facts.get("priority", PRIORITY) != PRIORITY and member.pod != wanted_primary(database):
         differing["replica-priority"] = PRIORITY
     return dict(sorted(differing.items()))
 

@@ -8,6 +8,7 @@ from database_operator.api.spec import EngineType
 from database_operator.build import names
 from database_operator.engines.base import Engine, Platform
 from database_operator.engines.sqlite import config
+from database_operator.engines.sqlite.health import troubles
 from database_operator.engines.sqlite.plan import PORT, major, official_image, plan
 from database_operator.engines.sqlite.topology import topology
 
@@ -55,6 +56,9 @@ ENGINE = Engine(
     connection_string=connection_string,
     plan=plan,
     topology=topology,
+    troubles=troubles,
+    switchover=None,
+    rebuild=None,
     read_only_service=False,
     probe_seconds=lambda database: 300.0,
     agent_rules=None,

@@ -146,22 +146,30 @@ async def _login(target: Target, member: Member) -> str:
 
 
 def shard_facts(shards: tuple[Shard, ...], leaving: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """``lonely``: node -> indices whose only started copy of several it holds. ``stranded``: leaving node -> number of shards that
-    have no started copy on a node that stays; a second copy that finds no place there does not hold the node back.
+    """``lonely``: node -> indices whose only started copy of several it holds; ``only``: the same, and those that are to have one copy.
+    ``stranded``: leaving node -> number of shards that have no started copy on a node that stays; a second copy that finds no place
+    there does not hold the node back.
     """
     copies: dict[tuple[str, str], list[Shard]] = {}
     for shard in shards:
         copies.setdefault((shard.index, shard.shard), []).append(shard)
     lonely: dict[str, set[str]] = {}
+    only: dict[str, set[str]] = {}
     stranded: dict[str, int] = {}
     for (index, _), group in copies.items():
         started = [shard for shard in group if shard.state in ("STARTED", "RELOCATING")]
+        if len(started) == 1:
+            only.setdefault(started[0].holder, set()).add(index)
         if len(group) > 1 and len(started) == 1:
             lonely.setdefault(started[0].holder, set()).add(index)
         if all(shard.holder in leaving for shard in started):
             for shard in started:
                 stranded[shard.holder] = stranded.get(shard.holder, 0) + 1
-    return {"lonely": {node: sorted(indices) for node, indices in sorted(lonely.items())}, "stranded": dict(sorted(stranded.items()))}
+    return {"lonely": _sorted(lonely), "only": _sorted(only), "stranded": dict(sorted(stranded.items()))}
+
+
+def _sorted(found: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    return {node: sorted(indices) for node, indices in sorted(found.items())}
 
 
 def _flat(value: Any) -> str:

@@ -79,22 +79,22 @@ async def _primary_position(target: Target, member: Member) -> int | None:
         return None
 
 
-async def _untaken(target: Target, member: Member) -> dict[str, str]:
-    """Parameters that the server does not take, by name; none where it cannot say."""
+async def _parameters(target: Target, member: Member) -> dict[str, dict[str, str]]:
+    """``untaken``: what the server does not take, by name; ``durability``: what its files say of it. None where it cannot say."""
     try:
         answer = await _get(target, member, "/parameters")
-        return {str(name): str(reason) for name, reason in answer.get("untaken", {}).items()}
     except Unreachable:
-        return {}
+        answer = {}
+    return {part: {str(name): str(text) for name, text in answer.get(part, {}).items()} for part in ("untaken", "durability")}
 
 
 async def probe(target: Target, member: Member) -> Probe:
     """What ``member`` says of itself, its lag measured against the primary at the same moment. Raises Unreachable."""
-    status, config, ahead, untaken = await asyncio.gather(
+    status, config, ahead, parameters = await asyncio.gather(
         _get(target, member, "/patroni"),
         _get(target, member, "/config"),
         _primary_position(target, member),
-        _untaken(target, member),
+        _parameters(target, member),
     )
     running = status.get("state") == "running"
     role = ROLES.get(status.get("role", ""), Role.UNKNOWN) if running else Role.UNKNOWN
@@ -112,7 +112,7 @@ async def probe(target: Target, member: Member) -> Probe:
             "timeline": status.get("timeline"),
             "replication_state": status.get("replication_state"),
             "synchronous": bool(status.get("sync_standby") or status.get("quorum_standby")),
-            "untaken": untaken,
+            **parameters,
             "pending": status.get("pending_restart_reason") or {},
         },
     )

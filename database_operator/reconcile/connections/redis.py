@@ -160,6 +160,7 @@ async def probe(target: Target, member: Member) -> Probe:
             "settings": changed(stands),
             "priority": str(stands.get("replica-priority", "100")),
             "password": _worst(login, sentinel_login),
+            "durability": {name: str(stands[name]) for name in ("appendonly", "appendfsync") if name in stands},
             "node": own,
         },
     )
