@@ -50,6 +50,7 @@ def heap_mib(search: Running) -> int:
     return int(next(iter(nodes.values()))["jvm"]["mem"]["heap_max_in_bytes"]) // 2**20
 
 
+@pytest.mark.proves("spec.elasticsearch.parameters", "spec.elasticsearch.passwordSecret.name", "spec.resources.memoryLimit")
 def test_elasticsearch_lives(database: Callable[[dict[str, Any]], Running]) -> None:
     search = database(MANIFEST)
     search.wait_settled()

@@ -78,6 +78,7 @@ def in_force(running: Running) -> tuple[int, int]:
     return found
 
 
+@pytest.mark.proves("spec.mongodb.parameters", "spec.mongodb.database")
 def test_mongodb_lives_on_the_standin(database: Callable[[dict[str, Any]], Running], names: Callable[[Running], None]) -> None:
     orders = database(MANIFEST)
     names(orders)
@@ -117,6 +118,7 @@ def test_mongodb_lives_on_the_standin(database: Callable[[dict[str, Any]], Runni
     assert kept(orders) == {"_id": 1, "item": "book"}
 
 
+@pytest.mark.proves("spec.mongodb.passwordSecret.name")
 def test_mongodb_password_changes_live_on_the_standin(
     database: Callable[[dict[str, Any]], Running], names: Callable[[Running], None]
 ) -> None:

@@ -136,6 +136,7 @@ def pg(database: Callable[[dict[str, Any]], Running]) -> Running:
     return running
 
 
+@pytest.mark.proves("spec.postgresql.database", "spec.postgresql.username")
 def test_postgresql_lives(pg: Running) -> None:
     assert ask(pg, "SHOW work_mem") == "8MB"
     assert ask(pg, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
@@ -162,6 +163,7 @@ def test_postgresql_lives(pg: Running) -> None:
     assert ask(pg, "SELECT n FROM written") == 7
 
 
+@pytest.mark.proves("spec.postgresql.parameters", "spec.postgresql.passwordSecret.name")
 def test_i23_parameters_and_passwords_change_in_the_running_server(pg: Running) -> None:
     before = pg.uids()
     pg.patch({"postgresql": {"parameters": {"work_mem": None, "statement_timeout": "9s", "max_connections": 40}}})

@@ -69,6 +69,7 @@ def test_redis_lives(database: Make) -> None:
         assert server.dbsize() == 100
 
 
+@pytest.mark.proves("spec.redis.parameters", "spec.redis.passwordSecret.name")
 def test_redis_changes_live(database: Make) -> None:
     cache = database(manifest("cache"))
     cache.wait_settled()

@@ -39,6 +39,7 @@ def query(lite: Running, sql: str) -> list[list[Any]]:
     return rows
 
 
+@pytest.mark.proves("spec.sqlite.databaseFile", "spec.sqlite.parameters", "spec.sqlite.passwordSecret.name")
 def test_sqlite_lives(database: Callable[[dict[str, Any]], Running]) -> None:
     lite = database(MANIFEST)
     lite.wait_settled()
