@@ -8,7 +8,6 @@ import datetime
 import msgspec
 
 from database_operator.api.database import FINALIZER, Metadata, Resolved, Stored, decode, resolve
-from database_operator.api.refusals import ignored
 from database_operator.api.spec import EngineType
 from database_operator.api.status import Phase, Reason
 from database_operator.api.validation import explanation, problems
@@ -32,7 +31,6 @@ from database_operator.reconcile.steady import just_changed, steady, still_wante
 from database_operator.reconcile.views import DATABASE, DatabaseView
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
-MOST_WARNINGS = 5
 HELD = WORKLOADS | {"ConfigMap", "PersistentVolumeClaim"}
 MOVING = 2.0  # seconds until the next pass while an action goes on; events mostly come sooner
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
@@ -211,7 +209,6 @@ async def _steps(at: Pass) -> Outcome:
         growing=growing,
         answered=answered + moved,
         storage=claims.in_force(ctx, database),
-        warnings=_without_effect(database, engine),
     )
 
 
@@ -226,12 +223,6 @@ def _former_gone(ctx: Context, database: Resolved) -> None:
     for pod in observe.pods(ctx, database):
         if pod.metadata.deletion_timestamp or (pod.metadata.creation_timestamp or "") < born:
             raise Blocked(Reason.CREATING, f"pod {pod.metadata.name} of the former workload is still ending", after=FORMER_AGAIN)
-
-
-def _without_effect(database: Resolved, engine: Engine) -> tuple[str, ...]:
-    """Parameters that are let through and do nothing: the first version took them."""
-    found = ignored(engine.parameters(database), engine.owned_parameters, f"spec.{engine.provider}.parameters")
-    return tuple(f"{problem.field} {problem.message}" for problem in found[:MOST_WARNINGS])
 
 
 def _inputs(at: Pass, secret_versions: dict[str, str]) -> Inputs:

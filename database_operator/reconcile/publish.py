@@ -33,9 +33,6 @@ async def publish(at: Pass, outcome: Outcome) -> DatabaseStatus:
         return made
     at.memory.told = Told(written.resource_version, made)
     _tell(at, outcome, made)
-    for warning in outcome.warnings:
-        if warning not in (database.status.message or ""):
-            ctx.events.warning(database, "ParameterIgnored", warning)
     return made
 
 
