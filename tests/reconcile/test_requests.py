@@ -81,6 +81,7 @@ async def password(at: Hub) -> str:
     return str((await at.get(r.SECRET, f"{NAME}-credentials"))["data"]["password"])
 
 
+@pytest.mark.proves("annotation.switchover")
 @pytest.mark.parametrize("type_", ["PostgreSQL", "MongoDB", "Redis"])
 def test_a_switchover_is_done_once_and_told(control_plane: ControlPlane, type_: str) -> None:
     async def scenario(at: Hub) -> None:
@@ -145,6 +146,7 @@ def test_what_cannot_be_done_is_refused_once_and_said_until_the_annotation_goes(
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("annotation.rebuild")
 @pytest.mark.parametrize("type_", ["Redis", "MongoDB", "Elasticsearch"])
 def test_a_member_is_made_anew_with_its_volume_and_no_other_is(control_plane: ControlPlane, type_: str) -> None:
     async def scenario(at: Hub) -> None:
@@ -225,6 +227,7 @@ def test_nothing_is_tried_for_ever(control_plane: ControlPlane, monkeypatch: pyt
     run(control_plane, scenario)
 
 
+@pytest.mark.proves("annotation.credentialsRotatedAt")
 def test_a_new_password_once_per_value(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
         await settled(at, "Redis", 3)
