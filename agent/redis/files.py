@@ -26,7 +26,7 @@ OPERATOR = (
 # https://redis.io/docs/latest/operate/oss_and_stack/management/replication/ and .../sentinel/, "ACL"
 REPLICA = ("resetkeys", "resetchannels", "-@all", "+psync", "+replconf", "+ping")
 # Selectors (7.0): moving slots, one member sends keys as ``operator`` tells it and the other takes them from ``replica``.
-GIVES = ("(~* +migrate)",)
+GIVES = ("+flushall", "(~* +migrate)")
 TAKES = ("(~* +restore-asking +select)",)
 SENTINEL = (
     *("resetkeys", "&*", "-@all", "+multi", "+slaveof", "+replicaof", "+ping", "+exec", "+subscribe", "+config|rewrite"),

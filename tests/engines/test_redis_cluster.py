@@ -12,7 +12,7 @@ from database_operator.engines.redis import config, shards
 from database_operator.engines.redis.live import default
 from database_operator.engines.redis.shards import Node, Open
 from database_operator.engines.redis.topology import topology
-from database_operator.reconcile.connections import redis_cluster
+from database_operator.reconcile.connections import redis_nodes
 from tests.engines.test_redis import database
 
 SIX = database({"mode": "cluster", "shards": 3}, replicas=6)
@@ -120,7 +120,7 @@ CASES: list[tuple[str, list[Member], Action | None]] = [
     (
         "slots lost with their owner are not handed out again",
         but(member(0, fresh(0, *range(6))), member(3, fresh(3, *range(6)))),
-        Wait("the slots 0-5460 are served by no member that answers"),
+        Command("adopt", "cache-0", {"slots": [[0, 5460]]}, "the slots 0-5460 are served by no member that answers"),
     ),
     (
         "a node that left",
@@ -165,7 +165,7 @@ def test_cluster_nodes_are_read() -> None:
         "c 10.0.0.3:6379@16379,cache-2.m master,fail - 0 1 2 disconnected 5461-9998\n"
         "d :0@0 master,fail,noaddr - 0 1 2 disconnected\n"
     )
-    found = redis_cluster.lines(text)
+    found = redis_nodes.lines(text)
     moving = Open(slot=77, leaves=True, peer="b", pod="cache-1"), Open(slot=9998, leaves=False, peer="c", pod="cache-2")
     want = Node(id="a", slots=((0, 5460), (9999, 9999)), complete=True, knows=("a", "b"), lost=("d",), open=moving)
-    assert redis_cluster.node(found, complete=True) == want
+    assert redis_nodes.node(found, complete=True) == want

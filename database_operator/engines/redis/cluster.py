@@ -65,7 +65,7 @@ def _form(view: View, *, formed: bool) -> Action | None:
     if not free:
         return None
     if formed:
-        return Wait(f"the slots {free[0][0]}-{free[0][1]} are served by no member that answers")
+        return _lost(view, free)
     if len(view.nodes) < view.wanted:
         return Wait(f"{len(view.nodes)} of {view.wanted} members answer: the cluster is formed by all of them")
     for shard, (first, last) in enumerate(ranges(view.shards)):
@@ -73,6 +73,15 @@ def _form(view: View, *, formed: bool) -> Action | None:
         if part:
             return _assign(view, shard, part[0])
     return None
+
+
+def _lost(view: View, free: shards.Ranges) -> Action:
+    """Slots without an owner, once the cluster was formed: of one that is down, or that forgot what the others still say of it."""
+    message = f"the slots {free[0][0]}-{free[0][1]} are served by no member that answers"
+    staying = [pod for pod in view.nodes if view.stays(pod)]
+    if len(staying) < view.wanted:
+        return Wait(message)
+    return Command("adopt", min(staying), {"slots": [list(part) for part in free]}, message)
 
 
 def _assign(view: View, shard: int, part: tuple[int, int]) -> Action:

@@ -110,10 +110,10 @@ def last_of(slots: Ranges, number: int) -> Ranges:
 
 
 def heads(view: View) -> dict[int, str]:
-    """Shard to the member that is, or is to be, its primary: the one with most slots, else one that follows nobody."""
+    """Shard to the member that is, or is to be, its primary: one that owns slots, else one that follows nobody."""
     primaries = [pod for pod, node in view.nodes.items() if view.stays(pod) and (node.slots or not node.follows)]
     found: dict[int, str] = {}
-    for pod in sorted(primaries, key=lambda pod: (-count(view.nodes[pod].slots), ordinal(pod))):
+    for pod in sorted(primaries, key=lambda pod: (not view.nodes[pod].slots, ordinal(pod))):
         found.setdefault(view.shard(pod), pod)
     return found
 

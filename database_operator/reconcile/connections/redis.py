@@ -16,7 +16,7 @@ from database_operator.engines.base import Command, Member, Probe
 from database_operator.engines.redis.config import PORT
 from database_operator.engines.redis.live import changed
 from database_operator.engines.redis.shards import shard_of
-from database_operator.reconcile.connections import redis_cluster
+from database_operator.reconcile.connections import redis_cluster, redis_nodes
 from database_operator.reconcile.connections.base import Connection, Target, Unreachable
 from database_operator.reconcile.connections.redis_client import client
 
@@ -142,7 +142,7 @@ async def probe(target: Target, member: Member) -> Probe:
             info = await server.info()  # read after the primary's: the difference is never too small
         stands = await server.config_get("*")
         login = await _password_state(server, target.credentials.get("password", ""))
-        own, serves = await redis_cluster.ask(server) if target.database.redis.mode is RedisMode.CLUSTER else (None, None)
+        own, serves = await redis_nodes.ask(server) if target.database.redis.mode is RedisMode.CLUSTER else (None, None)
     up = info["role"] == "master" or info.get("master_link_status") == "up"
     formed = up and not info.get("loading") and (own is None or own.complete)
     lag = None if offset is None or not up else max(0, offset - int(info.get("slave_repl_offset", 0)))

@@ -6,6 +6,7 @@ given to its new owner, who makes it known, before the old one lets go. Source: 
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from database_operator.engines.base import Member
 from database_operator.engines.redis.config import PORT
 from database_operator.reconcile.connections.base import Target, Unreachable
 from database_operator.reconcile.connections.redis_client import client
+from database_operator.reconcile.connections.redis_nodes import lines
 
 MIGRATE_SECONDS = 1.0  # of a pass, until nothing more is begun
 FINISH_SECONDS = 0.5  # more, for what is open
@@ -76,6 +78,8 @@ class _Move:
             await self._set(self.taker, strange, "STABLE")
             raise Unreachable(f"the owner of slot {strange[0]} has changed")
         going = [slot for slot in slots if slot not in taken]
+        # a member does not hear of another owner while a slot of theirs is open: after a takeover it would know of none
+        await self._set(self.taker, going, "NODE", self.ids[0])
         for slot in going:
             if not await self._empty(slot, deadline):
                 return False
@@ -112,3 +116,26 @@ class _Move:
             login = ("AUTH2", "replica", self.password)
             await self.giver.execute_command("MIGRATE", self.taker_ip, PORT, "", 0, KEY_TIMEOUT_MS, "REPLACE", *login, "KEYS", *keys)
         return True
+
+
+async def adopt(target: Target, slots: Sequence[int]) -> None:
+    """Have members own again what most of the others say is theirs and they have forgotten: a crash may lose a line of nodes.conf.
+
+    Raises Unreachable where nobody is said to own a slot, or one who is no primary now.
+    """
+    said: dict[int, Counter[str]] = {slot: Counter() for slot in slots}
+    primaries: dict[str, str] = {}  # node id to address
+    for member in target.members:
+        async with client(target, member.ip or "") as server:
+            for entry in lines(await server.execute_command("CLUSTER", "NODES")):
+                if "myself" in entry.flags and "master" in entry.flags:
+                    primaries[entry.id] = member.ip or ""
+                for slot in slots:
+                    if any(first <= slot <= last for first, last in entry.slots):
+                        said[slot][entry.id] += 1
+    for slot, votes in said.items():
+        owner, number = next(iter(votes.most_common(1)), ("", 0))
+        if owner not in primaries or number * 2 <= len(target.members):
+            raise Unreachable(f"slot {slot} has no owner that most members know")
+        async with client(target, primaries[owner]) as server:
+            await server.execute_command("CLUSTER", "SETSLOT", slot, "NODE", owner)
