@@ -269,7 +269,7 @@ class Writer:
         """As a client of a cluster does: asks a member for the slot's owner, and follows one redirection."""
         pod, asking = min(addresses), False
         for _ in range(4):
-            server = redis.Redis(host=addresses[pod], password=self.password, socket_timeout=2, decode_responses=True)
+            server: Any = redis.Redis(host=addresses[pod], password=self.password, socket_timeout=2, decode_responses=True)
             with server, server.client() as one:
                 try:
                     if asking:
