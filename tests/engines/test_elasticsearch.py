@@ -161,7 +161,7 @@ def test_heap(limit: str | None, heap: int) -> None:
     assert config.jvm_options(database(resources=resources)).splitlines()[:2] == [f"-Xms{heap}m", f"-Xmx{heap}m"]
 
 
-def test_first_masters_are_named_only_until_a_cluster_has_formed() -> None:
+def test_e05_first_masters_are_named_only_until_a_cluster_has_formed() -> None:
     assert yml(database())["cluster.initial_master_nodes"] == ["logs-0", "logs-1", "logs-2"]
     assert "cluster.initial_master_nodes" not in yml(database(), formed=True)
     for formed in (False, True):
