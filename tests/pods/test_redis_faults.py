@@ -1,6 +1,5 @@
 """Redis under Sentinel, hurt in ways that take their time: ids as in docs."""
 
-import json
 import threading
 import time
 from contextlib import suppress
@@ -59,13 +58,6 @@ def sentinels(running: Running) -> list[dict[str, Any]]:
     return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
 
-def evict(running: Running, pod: str) -> None:
-    """What ``kubectl drain`` asks for: refused while a PodDisruptionBudget would be broken."""
-    path = f"/api/v1/namespaces/{running.namespace}/pods/{pod}/eviction"
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": running.namespace}}
-    running.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(body))
-
-
 def test_r05_a_second_kill_during_the_failover(database: Make) -> None:
     cache = database(manifest("cache", replicas=3))
     cache.wait_settled()
@@ -120,24 +112,6 @@ def test_r10_a_new_password_with_sentinels_connected(database: Make) -> None:
     cache.wait("written after a failover", lambda: primary(cache) != before and write(cache, "after"), 60)
     cache.wait_settled()
     assert cache.restarts() == 0
-
-
-def test_an_evicted_primary_moves_first(database: Make) -> None:
-    """``kubectl drain``: the primary hands over in its preStop hook; one at a time, so the budget refuses a second."""
-    cache = database(manifest("cache", replicas=3))
-    cache.wait_settled()
-    first = primary(cache)
-    with Writer(cache) as writer:
-        cache.wait("written", lambda: len(writer.acknowledged) > 20, 60)
-        evict(cache, first)
-        cache.wait("another primary", lambda: primary(cache) != first, 60)
-        with pytest.raises(ClusterError, match="disruption budget"):
-            evict(cache, primary(cache))
-        cache.wait_settled()
-        count = len(writer.acknowledged)
-        cache.wait("written on", lambda: len(writer.acknowledged) > count + 20, 60)
-    print(f"eviction of the primary: longest gap {writer.longest:.1f} s, {len(writer.acknowledged)} written")
-    assert kept(cache, writer.acknowledged)
 
 
 def test_a_rolling_restart_and_a_scale_in_move_the_primary(database: Make) -> None:
