@@ -97,7 +97,7 @@ def test_e06_e07_three_to_one_to_three(database: Callable[[dict[str, Any]], Runn
         for index in ("copied", "alone"):
             call(search, "POST", f"/{index}/_refresh")
             assert call(search, "GET", f"/{index}/_count")["count"] == 30
-        state = call(search, "GET", "/_cluster/state/metadata?filter_path=metadata.cluster_coordination")["metadata"]["cluster_coordination"]
-        assert state["voting_config_exclusions"] == []
+        found = call(search, "GET", "/_cluster/state/metadata?filter_path=metadata.cluster_coordination")["metadata"]
+        assert found["cluster_coordination"]["voting_config_exclusions"] == []
         assert "cluster.routing.allocation.exclude._name" not in persistent(search)
         assert call(search, "GET", "/_cluster/health")["number_of_nodes"] == members

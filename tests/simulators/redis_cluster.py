@@ -29,6 +29,7 @@ class Server:
         self.number = number
         self.life = 0
         self.slots: set[int] = set()
+        self.forgotten: set[int] = set()  # that the others say it owns
         self.follows: str | None = None
         self.keys: dict[int, dict[str, int]] = {slot: {} for slot in range(slots)}
         self.importing: dict[int, str] = {}
@@ -137,7 +138,7 @@ class Handle:
         mine = server is self.server
         role = ("myself," if mine else "") + ("slave" if server.follows else "master")
         words = [server.id, f"10.0.0.{server.number}:6379@16379,{server.pod}.m", role, server.follows or "-", "0", "0", "1", "connected"]
-        words += [str(slot) for slot in sorted(server.slots)]
+        words += [str(slot) for slot in sorted(server.slots if mine else server.slots | server.forgotten)]
         if mine:
             words += [f"[{slot}->-{peer}]" for slot, peer in server.migrating.items()]
             words += [f"[{slot}-<-{peer}]" for slot, peer in server.importing.items()]
@@ -237,6 +238,7 @@ class Handle:
             if before is not None:
                 before.slots.discard(slot)
             server.slots.add(slot)
+            server.forgotten.discard(slot)
             server.importing.pop(slot, None)
 
     def migrate(self, address: str, port: int, key: str, database: int, timeout: int, *words: str) -> str:
