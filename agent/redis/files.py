@@ -25,6 +25,9 @@ OPERATOR = (
 )
 # https://redis.io/docs/latest/operate/oss_and_stack/management/replication/ and .../sentinel/, "ACL"
 REPLICA = ("resetkeys", "resetchannels", "-@all", "+psync", "+replconf", "+ping")
+# Selectors (7.0): moving slots, one member sends keys as ``operator`` tells it and the other takes them from ``replica``.
+GIVES = ("+flushall", "(~* +migrate)")
+TAKES = ("(~* +restore-asking +select)",)
 SENTINEL = (
     *("resetkeys", "&*", "-@all", "+multi", "+slaveof", "+replicaof", "+ping", "+exec", "+subscribe", "+config|rewrite"),
     *("+role", "+publish", "+info", "+client|setname", "+client|kill", "+script|kill"),
@@ -55,11 +58,12 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def users(place: Place) -> str:
+    cluster = place.settings.mode == "cluster"
     return "".join(
         (
             user("default", [place.password()], *APPLICATION),
-            user("operator", [place.internal("operator-password")], *OPERATOR),
-            user("replica", [place.internal("replica-password")], *REPLICA),
+            user("operator", [place.internal("operator-password")], *OPERATOR, *(GIVES if cluster else ())),
+            user("replica", [place.internal("replica-password")], *REPLICA, *(TAKES if cluster else ())),
             user("sentinel", [place.internal("sentinel-password")], *SENTINEL),
         )
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.redis import ask, decide, files, main
 from agent.redis.ask import Peer, View
@@ -100,7 +101,7 @@ peers = st.lists(
     others=peers,
     silent=st.integers(0, 2),
 )
-def test_an_empty_member_never_reigns_over_data(
+def test_r02_an_empty_member_never_reigns_over_data(
     ordinal: int, formed: bool, has_data: bool, remembers: str | None, views: list[View], others: list[Peer], silent: int
 ) -> None:
     others = [peer for peer in others if peer.host != HOSTS[ordinal]]
@@ -131,7 +132,7 @@ def test_whom_a_new_sentinel_watches(views: list[View], others: list[Peer], form
     assert decide.watched(views, others, 0, formed) == want
 
 
-def test_a_new_sentinel_waits_for_the_silent() -> None:
+def test_r07_a_new_sentinel_waits_for_the_silent() -> None:
     assert decide.watched([], [master(A)], 1, True) is None
     assert decide.watched([], [slave(B, A)], 1, True) is None
     assert decide.watched([], [master(A, replicas=1)], 1, True) == A
@@ -177,7 +178,16 @@ def test_nobody_but_the_application_reads_keys(place: Place) -> None:
         assert ("resetkeys" in entry) is not entry.startswith("user default ")
 
 
-def test_a_role_outlives_the_pod(place: Place) -> None:
+def test_cluster_members_may_hand_keys_to_one_another_and_nobody_else_may(place: Place) -> None:
+    in_cluster = replace(place, settings=replace(place.settings, mode="cluster"))
+    found = {line.split()[1]: line for line in files.users(in_cluster).splitlines()}
+    assert "(~* +migrate)" in found["operator"]
+    assert "(~* +restore-asking +select)" in found["replica"]
+    assert "migrate" not in files.users(place).replace("default", "")
+    assert "restore" not in files.users(place)
+
+
+def test_r04_a_role_outlives_the_pod(place: Place) -> None:
     assert files.remembered(place.configuration) is None
     files.write(place.configuration, files.configuration(place, A))
     assert files.remembered(place.configuration) == A
@@ -204,7 +214,7 @@ def test_a_lone_snapshot_is_read_before_the_append_only_file_begins(place: Place
     assert "appendonly yes\n" in files.configuration(place, None)
 
 
-def test_a_sentinel_keeps_its_identity(place: Place) -> None:
+def test_r07_a_sentinel_keeps_its_identity(place: Place) -> None:
     first, again = (files.sentinel_configuration(place, A, [B, C], 7) for _ in range(2))
     assert first == again
     lines = first.splitlines()
@@ -215,7 +225,7 @@ def test_a_sentinel_keeps_its_identity(place: Place) -> None:
     assert len(identity) == 40
 
 
-def test_a_cluster_finds_its_members_where_they_are_now() -> None:
+def test_r04_a_cluster_finds_its_members_where_they_are_now() -> None:
     first, second = "a" * 40, "b" * 40
     before = (
         f"{first} 10.0.0.1:6379@16379,{A} myself,master - 0 0 1 connected 0-5460\n"

@@ -12,6 +12,7 @@ from database_operator.api.status import Reason, Role
 from database_operator.engines.base import Action, Command, Member, Observation, Restart, Wait
 from database_operator.engines.elasticsearch import config
 from database_operator.engines.elasticsearch.topology import topology
+from database_operator.reconcile.connections.elasticsearch import Shard, shard_facts
 from tests.engines.test_elasticsearch import database, with_parameters
 
 FACTS: dict[str, Any] = {
@@ -23,6 +24,7 @@ FACTS: dict[str, Any] = {
     "settings": {},
     "excluded": (),
     "voteless": (),
+    "voting": ("logs-0", "logs-1", "logs-2"),
     "lonely": {},
     "stranded": {},
 }
@@ -126,12 +128,47 @@ def leave(replicas: int, **facts: Any) -> Action | None:
 def test_i05_e06_e07_members_leave_only_empty_and_without_a_vote() -> None:
     first = leave(1)
     assert first == Command("exclude", "logs-0", {"nodes": ["logs-1", "logs-2"]}, "moving shards off logs-1, logs-2", Reason.SCALING)
-    gone = {"excluded": ("logs-1", "logs-2"), "voteless": ("logs-1", "logs-2")}
+    gone: dict[str, Any] = {"excluded": ("logs-1", "logs-2"), "voteless": ("logs-1", "logs-2"), "voting": ("logs-0",)}
     assert leave(1, excluded=("logs-1", "logs-2")) == first
     assert isinstance(leave(1, **gone, stranded={"logs-2": 1}), Wait)
+    assert leave(1, **gone | {"voting": ("logs-0", "logs-2")}) == Wait("logs-2 leaves and still has a vote", Reason.SCALING)
     assert isinstance(leave(1, **gone, moving=1), Wait)
     assert isinstance(leave(1, **gone, master=1), Wait)
     assert leave(1, **gone) is None
+
+
+def test_e07_shards_that_find_no_place_hold_their_node() -> None:
+    """A disk watermark keeps Elasticsearch from moving them: nothing moves, they stay, and so does the node, for as long as it takes."""
+    gone = {"excluded": ("logs-2",), "voteless": ("logs-2",), "voting": ("logs-0", "logs-1")}
+    found = leave(2, **gone, moving=0, stranded={"logs-2": 3})
+    assert found == Wait("shards have no copy on the members that stay: 3 on logs-2", Reason.SCALING)
+
+
+def test_e08_nobody_leaves_who_was_asked_back() -> None:
+    """3 -> 2 -> 3: what an earlier pass excluded is let back, and nobody goes."""
+    for excluded, voteless in (((), ("logs-2",)), (("logs-2",), ()), (("logs-2",), ("logs-2",))):
+        found = leave(3, excluded=excluded, voteless=voteless)
+        assert found == Command("readmit", "logs-0", message="letting shards back on all members", reason=Reason.SCALING)
+    assert leave(3) is None
+
+
+def test_e04_an_index_without_copies_is_named_nowhere_and_waits_for_its_node() -> None:
+    """It is on its node's volume and away while that restarts; only copies that are wanted and not there hold a restart up."""
+    alone = shard_facts((Shard(index="orders", shard="0", prirep="p", state="STARTED", node="logs-2"),))
+    assert alone["lonely"] == {}
+    short = shard_facts(
+        (
+            Shard(index="orders", shard="0", prirep="p", state="STARTED", node="logs-2"),
+            Shard(index="orders", shard="0", prirep="r", state="UNASSIGNED"),
+        )
+    )
+    found = topology(database(replicas=3), Observation(members=cluster(outdated=(2,), status="yellow", **short), wanted=3))
+    assert found == Wait("logs-2 holds the only started copy of shards that should have more: orders")
+
+
+def test_e04_an_index_without_copies_moves_before_its_node_leaves() -> None:
+    alone = shard_facts((Shard(index="orders", shard="0", prirep="p", state="STARTED", node="logs-2"),), frozenset({"logs-2"}))
+    assert alone["stranded"] == {"logs-2": 1}
 
 
 def test_e06_after_leaving_nothing_stays_behind() -> None:
@@ -141,7 +178,7 @@ def test_e06_after_leaving_nothing_stays_behind() -> None:
     assert isinstance(leave(3, excluded=("logs-2",), voteless=("logs-2",)), Command)  # asked back before it left
 
 
-def test_e07_nothing_leaves_without_a_master() -> None:
+def test_e07_e08_nothing_leaves_without_a_master() -> None:
     assert isinstance(leave(1, master=9), Wait)
 
 

@@ -461,6 +461,22 @@ def test_rollout_waits_for_every_member() -> None:
     assert isinstance(decide(member(0, P, outdated=True), member(1, S, ready=False), member(2, S, outdated=True)), Wait)
 
 
+def test_m08_nobody_else_joins_or_restarts_while_one_is_too_stale() -> None:
+    """It says RECOVERING until it is wiped and copies anew, by the request ``rebuild``: one initial sync at a time, and never by itself."""
+    stale = {f"orders-2.{DOMAIN}:27017": "RECOVERING"}
+    members = (member(0, P, states=stale), member(1, S), member(2, "RECOVERING", ready=False))
+    assert decide(*members) is None
+    assert decide(*members, member(3, U), wanted=4) == Wait("orders-2 is copying the data", Reason.SCALING)
+    outdated = (member(0, P, states=stale, outdated=True), member(1, S, outdated=True), members[2])
+    assert isinstance(decide(*outdated), Wait)
+
+
+def test_m12_a_hung_secondary_is_no_quorum_for_a_rollout() -> None:
+    hung = silent(2)
+    assert isinstance(decide(member(0, P, outdated=True), member(1, S, outdated=True), hung), Wait)
+    assert isinstance(decide(member(0, P, outdated=True), member(1, S), hung), Wait)
+
+
 def test_only_member_restarts_at_once() -> None:
     assert decide(member(0, P, config=[0], outdated=True), wanted=1) == Restart("orders-0", "its inputs changed")
 

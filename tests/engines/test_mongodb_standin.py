@@ -309,6 +309,26 @@ def test_standin_m11_a_persons_choice_stays() -> None:
     assert running.world.members[host].defaults == {"w": 1}
 
 
+def test_standin_m13_of_two_members_neither_writes_alone() -> None:
+    """Two votes have no majority without each other: no arbiter is made, the one that is left gives up, and goes on with the other."""
+    running = operator(2)
+    primary = running.world.primary()
+    assert primary is not None
+    assert [entry["votes"] for entry in running.observe().members[0].facts["config"]] == [1, 1]
+    assert running.world.insert("before")
+    gone = next(host for host, mongod in running.world.members.items() if mongod is not primary)
+    running.world.stop(gone)
+    for _ in range(20):
+        action = running.turn()
+    assert running.world.primary() is None
+    assert isinstance(action, Wait)
+    assert action.reason is Reason.QUORUM_LOST
+    running.world.restart(gone)
+    running.settle()
+    assert running.world.insert("after")
+    assert not running.world.lost()
+
+
 def test_standin_votes_stop_at_seven() -> None:
     running = operator(9)
     primary = running.observe().primary

@@ -463,6 +463,25 @@ def test_topology(db: Resolved, members: list[Member], want: Action | None) -> N
     assert next_step(db, *members) == want
 
 
+def test_r03_an_operator_that_comes_back_follows_sentinel() -> None:
+    """A failover went on without it: labels are set by what the members and Sentinels say, and nobody is made primary again."""
+    back = member(THREE, 0, role_label="primary", facts={"elected": "cache-2"})
+    others = [member(THREE, 1, facts={"elected": "cache-2"}), member(THREE, 2, "primary", role_label="replica")]
+    assert next_step(THREE, back, *others) == Label("cache-0", "replica")
+    stripped = member(THREE, 0, facts={"elected": "cache-2"})
+    assert next_step(THREE, stripped, *others) == Label("cache-2", "primary")
+    assert next_step(THREE, stripped, others[0], member(THREE, 2, "primary")) is None
+
+
+def test_r03_nobody_leaves_before_a_member_was_asked() -> None:
+    """An operator that has just started knows of no primary: it might be among those that go."""
+    unasked = [member(THREE, number, "replica", reached=None) for number in range(3)]
+    one = database({"mode": "sentinel"}, replicas=1)
+    found = next_step(one, *unasked)
+    assert isinstance(found, Wait)
+    assert next_step(THREE, *unasked) is None
+
+
 def test_parameters_are_set_live_and_taken_back() -> None:
     db = given_parameters({"maxmemory": "64mb"})
     action = next_step(db, member(ONE, 0, "primary", facts={"settings": stands(ONE) | {"hz": "20"}}))
@@ -471,7 +490,7 @@ def test_parameters_are_set_live_and_taken_back() -> None:
     assert dict(action.arguments) == {"maxmemory": str(64 * MI), "hz": "10"}
 
 
-def test_writes_are_bound_to_replicas_only_once_one_is_there() -> None:
+def test_r06_writes_are_bound_to_replicas_only_once_one_is_there() -> None:
     primary = member(ONE, 0, "primary")
     assert next_step(THREE, primary) is None
     action = next_step(THREE, primary, member(THREE, 1))

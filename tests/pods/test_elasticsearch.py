@@ -81,3 +81,24 @@ def test_elasticsearch_lives(database: Callable[[dict[str, Any]], Running]) -> N
     assert search.wait("recovered", lambda: document(search), 60) == {"item": "book"}
     nodes = call(search, "GET", "/_nodes/_local/settings?flat_settings=true")["nodes"]
     assert next(iter(nodes.values()))["settings"]["indices.query.bool.max_clause_count"] == "2048"
+
+
+@pytest.mark.long
+def test_e06_e07_three_to_one_to_three(database: Callable[[dict[str, Any]], Running]) -> None:
+    """With shards on every member, and indices with and without copies: nothing is lost, and no write is refused for good."""
+    search = database(MANIFEST | {"spec": MANIFEST["spec"] | {"replicas": 3}})
+    search.wait_settled()
+    for index, copies in (("copied", 1), ("alone", 0)):
+        call(search, "PUT", f"/{index}", {"settings": {"number_of_shards": 3, "number_of_replicas": copies}})
+        for number in range(30):
+            call(search, "PUT", f"/{index}/_doc/{number}", {"n": number})
+    for members in (1, 3):
+        search.patch({"replicas": members})
+        search.wait(f"{members} members", lambda members=members: len(search.uids()) == members and search.settled(), 600)  # type: ignore[misc]
+        for index in ("copied", "alone"):
+            call(search, "POST", f"/{index}/_refresh")
+            assert call(search, "GET", f"/{index}/_count")["count"] == 30
+        found = call(search, "GET", "/_cluster/state/metadata?filter_path=metadata.cluster_coordination")["metadata"]
+        assert found["cluster_coordination"]["voting_config_exclusions"] == []
+        assert "cluster.routing.allocation.exclude._name" not in persistent(search)
+        assert call(search, "GET", "/_cluster/health")["number_of_nodes"] == members

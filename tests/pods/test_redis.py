@@ -1,5 +1,6 @@
 """Redis in real pods: alone and under Sentinel, through kills, changes and a new password."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from localcluster import ClusterError
 from tests.pods.running import Running
 
 pytestmark = pytest.mark.pods
@@ -214,3 +216,83 @@ def test_a_redis_cluster_forms_and_forms_again(database: Make) -> None:
     for key in keys:
         with node_for(cache, key) as server:
             assert server.get(key) == "x"
+
+
+def got(running: Running, keys: list[str]) -> bool:
+    """Every one of ``keys`` is where a client that follows the cluster's slots finds it."""
+    missing = []
+    for key in keys:
+        with node_for(running, key) as server:
+            if server.get(key) != "x":
+                missing.append(key)
+    assert not missing, f"{len(missing)} of {len(keys)} are gone: {missing[:5]}"
+    return True
+
+
+class Writer:
+    """Writes one key after another until it is stopped, and keeps those that were acknowledged."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.password = running.login()["password"]
+        self.acknowledged: list[str] = []
+        self.longest = 0.0  # seconds between two acknowledged writes
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self) -> "Writer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        addresses = {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in self.running.pods()}
+        number, last = 0, time.monotonic()
+        while not self._stop.is_set():
+            key = f"live-{number}"
+            try:
+                written = self._put(addresses, key)
+            except (OSError, redis.RedisError, KeyError):
+                written = False
+            if written:
+                self.acknowledged.append(key)
+                self.longest, last = max(self.longest, time.monotonic() - last), time.monotonic()
+            else:
+                with suppress(OSError, ClusterError):
+                    addresses = {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in self.running.pods()}
+            number += 1
+            time.sleep(0.05)
+
+    def _put(self, addresses: dict[str, str], key: str) -> bool:
+        """As a client of a cluster does: asks a member for the slot's owner, and follows one redirection."""
+        pod, asking = min(addresses), False
+        for _ in range(4):
+            server: Any = redis.Redis(host=addresses[pod], password=self.password, socket_timeout=2, decode_responses=True)
+            with server, server.client() as one:
+                try:
+                    if asking:
+                        one.execute_command("ASKING")
+                    return bool(one.set(key, "x"))
+                except redis.exceptions.MovedError as moved:
+                    pod, asking = moved.host.partition(".")[0], False
+                except redis.exceptions.AskError as ask:
+                    pod, asking = ask.host.partition(".")[0], True
+        return False
+
+
+@pytest.mark.long
+def test_a_redis_cluster_changes_its_shards_with_writes_going_on(database: Make) -> None:
+    cache = database(manifest("cache", replicas=3, redis={"mode": "cluster", "shards": 3}))
+    cache.wait_settled()
+    with Writer(cache) as writer:
+        cache.wait("written", lambda: len(writer.acknowledged) > 50, 60)
+        for members, shards in ((6, 3), (8, 4), (6, 3), (3, 3)):
+            cache.patch({"replicas": members, "redis": {"shards": shards}})
+            cache.wait(f"{shards} shards", lambda: cache.settled() and len(cache.uids()) == members, 600)  # noqa: B023  waited for here
+            with client(cache) as server:
+                assert len(server.execute_command("CLUSTER", "SHARDS")) == shards
+            print(f"{members} members, {shards} shards: {len(writer.acknowledged)} written, longest gap {writer.longest:.1f} s")
+    assert got(cache, writer.acknowledged)

@@ -33,6 +33,7 @@ class Node:
         self.health_status = 200
         self.persistent: dict[str, Any] = {"search.max_buckets": "1000", "cluster.routing.allocation.exclude._name": "logs-1,logs-2"}
         self.seen: list[tuple[str, str, Any]] = []
+        self.refused_status = 400
         self.refuse: dict[str, Any] | None = None
 
     def login(self, request: web.Request) -> str | None:
@@ -51,7 +52,10 @@ class Node:
                 shards = [{"index": "i", "shard": "0", "prirep": "p", "state": "STARTED", "node": "logs-0"}]
                 return [*shards, {"index": "i", "shard": "0", "prirep": "r", "state": "UNASSIGNED", "node": None}]
         if path.startswith("/_cluster/state/"):
-            coordination = {"voting_config_exclusions": [{"node_id": "n2", "node_name": "logs-2"}]}
+            coordination = {
+                "voting_config_exclusions": [{"node_id": "n2", "node_name": "logs-2"}],
+                "last_committed_config": ["n0", "n1", "x"],
+            }
             master = "n0" if self.elected else "n1"
             nodes = {
                 "n0": {"name": "logs-0", "transport_address": f"{ADDRESS}:9300"},
@@ -67,7 +71,7 @@ class Node:
         if request.method != "GET":
             content = msgspec.json.decode(await request.read() or b"null")
             self.seen.append((request.method, request.path_qs, content))
-            return web.json_response(self.refuse or {}, status=400 if self.refuse else 200)
+            return web.json_response(self.refuse or {}, status=self.refused_status if self.refuse else 200)
         if request.path == "/_security/_authenticate":
             return web.json_response({"username": user})
         assert user == "database-operator"
@@ -123,6 +127,7 @@ def test_the_elected_master_speaks_for_the_cluster() -> None:
         "settings": {"search.max_buckets": "1000"},
         "excluded": ("logs-1", "logs-2"),
         "voteless": ("logs-2",),
+        "voting": ("logs-0", "logs-1"),
         "lonely": {"logs-0": ["i"]},
         "only": {"logs-0": ["i"]},
         "stranded": {},
@@ -233,3 +238,15 @@ def test_e04_which_shards_are_lonely_or_stranded(found: tuple[Shard, ...], lonel
 )
 def test_a_node_with_the_only_copy_of_a_shard_is_known(found: tuple[Shard, ...], only: dict[str, list[str]]) -> None:
     assert shard_facts(found)["only"] == only
+
+
+def test_e06_votes_that_cannot_be_given_up_or_back_now_are_asked_for_again() -> None:
+    """503 while a master is elected, or while a removed node is still there: the pass says so, and the next one repeats it."""
+    node = Node()
+    node.refuse, node.refused_status = {"error": {"reason": "timed out waiting for voting config exclusions"}}, 503
+    for name, arguments in (("exclude", {"nodes": ["logs-2"]}), ("readmit", {})):
+        with pytest.raises(Unreachable, match="timed out waiting"):
+            command(node, name, **arguments)
+    node.refuse = None
+    command(node, "readmit")
+    assert [path.partition("?")[0] for _, path, _ in node.seen[-2:]] == ["/_cluster/voting_config_exclusions", "/_cluster/settings"]

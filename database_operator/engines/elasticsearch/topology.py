@@ -56,6 +56,9 @@ def _leaving(database: Resolved, observation: Observation, master: Member) -> Ac
         return None
     if excluded != leaving or not set(leaving) <= set(voteless):
         return Command("exclude", master.pod, {"nodes": leaving}, f"moving shards off {', '.join(leaving)}", Reason.SCALING)
+    voting = sorted(set(leaving) & set(master.facts.get("voting", ())))
+    if voting:  # an exclusion is on record before the votes are counted without it
+        return Wait(f"{', '.join(voting)} leaves and still has a vote", Reason.SCALING)
     if master.facts.get("moving"):
         return Wait(f"{master.facts['moving']} shards are being moved or built", Reason.SCALING)
     stranded: dict[str, int] = master.facts.get("stranded", {})

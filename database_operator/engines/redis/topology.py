@@ -19,8 +19,12 @@ def ordinal(member: Member) -> int:
 
 def topology(database: Resolved, observation: Observation) -> Action | None:
     """The next step towards the spec, or None. At most one, and a disruptive one only while everybody else is well."""
-    if observation.wanted == 0 or not any(member.reached for member in observation.members):
+    if observation.wanted == 0:
         return None
+    if not any(member.reached for member in observation.members):
+        leaving = [member.pod for member in observation.members if ordinal(member) >= observation.wanted]
+        # an operator that has just started has asked nobody yet
+        return Wait(f"{', '.join(leaving)} leaves once a member says who is primary", Reason.SCALING) if leaving else None
     if database.redis.mode is RedisMode.CLUSTER:
         return _password(observation.members) or cluster.topology(database, observation) or _configure(database, observation)
     return (

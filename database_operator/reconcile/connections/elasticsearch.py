@@ -22,7 +22,8 @@ OPERATOR = "database-operator"
 EXCLUDED = "cluster.routing.allocation.exclude._name"
 STATE = (
     "/_cluster/state/master_node,nodes,metadata/database-operator-none?local=true&ignore_unavailable=true"
-    "&filter_path=cluster_uuid,master_node,nodes.*.name,nodes.*.transport_address,metadata.cluster_coordination.voting_config_exclusions"
+    "&filter_path=cluster_uuid,master_node,nodes.*.name,nodes.*.transport_address"
+    ",metadata.cluster_coordination.voting_config_exclusions,metadata.cluster_coordination.last_committed_config"
 )
 MOST_BYTES = 16 * 2**20  # of an answer; the list of shards is the longest
 
@@ -43,6 +44,7 @@ class Exclusion(Struct, frozen=True):
 
 class Coordination(Struct, frozen=True):
     voting_config_exclusions: tuple[Exclusion, ...] = ()
+    last_committed_config: tuple[str, ...] = ()  # node ids
 
 
 class StateMetadata(Struct, frozen=True):
@@ -185,6 +187,7 @@ async def _cluster_facts(target: Target, member: Member, state: State) -> dict[s
     )
     persistent = {name: _flat(value) for name, value in sorted(settings.persistent.items())}
     excluded = persistent.pop(EXCLUDED, "")
+    coordination = state.metadata.cluster_coordination
     leaving = frozenset(one.pod for one in target.members if ordinal(one) >= target.database.spec.replicas)
     return shard_facts(shards, leaving) | {
         "status": health.status,
@@ -192,7 +195,8 @@ async def _cluster_facts(target: Target, member: Member, state: State) -> dict[s
         "moving": health.relocating_shards + health.initializing_shards,
         "settings": persistent,
         "excluded": tuple(name for name in excluded.split(",") if name),
-        "voteless": tuple(sorted(one.node_name for one in state.metadata.cluster_coordination.voting_config_exclusions)),
+        "voteless": tuple(sorted(one.node_name for one in coordination.voting_config_exclusions)),
+        "voting": tuple(sorted(state.nodes[id_].name for id_ in coordination.last_committed_config if id_ in state.nodes)),
     }
 
 

@@ -13,10 +13,10 @@ from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.build.redisconf import MASTER_NAME, password_hash
 from database_operator.engines.base import Command, Member, Probe
-from database_operator.engines.redis.cluster import shard_of
 from database_operator.engines.redis.config import PORT
 from database_operator.engines.redis.live import changed
-from database_operator.reconcile.connections import redis_cluster
+from database_operator.engines.redis.shards import shard_of
+from database_operator.reconcile.connections import redis_cluster, redis_nodes
 from database_operator.reconcile.connections.base import Connection, Target, Unreachable
 from database_operator.reconcile.connections.redis_client import client
 
@@ -142,14 +142,14 @@ async def probe(target: Target, member: Member) -> Probe:
             info = await server.info()  # read after the primary's: the difference is never too small
         stands = await server.config_get("*")
         login = await _password_state(server, target.credentials.get("password", ""))
-        own, slots = await redis_cluster.ask(server) if target.database.redis.mode is RedisMode.CLUSTER else (None, ())
+        own, serves = await redis_nodes.ask(server) if target.database.redis.mode is RedisMode.CLUSTER else (None, None)
     up = info["role"] == "master" or info.get("master_link_status") == "up"
     formed = up and not info.get("loading") and (own is None or own.complete)
     lag = None if offset is None or not up else max(0, offset - int(info.get("slave_repl_offset", 0)))
     chosen = view.pod if view else None
     return Probe(
-        role=Role.UNKNOWN if own and not slots else _role(info["role"], member.pod, chosen),
-        shard=shard_of(slots, target.database.redis.shards or 3),
+        role=Role.UNKNOWN if own and serves is None else _role(info["role"], member.pod, chosen),
+        shard=shard_of(serves, target.database.redis.shards or 3) if serves else None,
         version=str(info["redis_version"]),
         lag_bytes=lag,
         # Redis has no identity that lasts: the operator's own, which only a server started with this Secret lets in

@@ -28,6 +28,7 @@ async def client(target: Target, host: str, port: int = PORT) -> AsyncIterator[A
         socket_timeout=ANSWER_SECONDS,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
+        encoding_errors="surrogateescape",  # names of keys are bytes, and go back as they came
         protocol=2,
         driver_info=None,
         single_connection_client=True,
