@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from database_operator import config
+from database_operator.api.status import Role
 from database_operator.engines.base import Command, Member, Probe
 from database_operator.kube import auth
 from database_operator.kube import resources as r
@@ -19,7 +21,6 @@ from database_operator.kube.client import Client
 from database_operator.kube.errors import ApiError, NotFound
 from database_operator.kube.resources import Resource
 from database_operator.manager import Manager
-from database_operator.reconcile import act, asking
 from database_operator.reconcile.connections import base
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
@@ -45,6 +46,8 @@ class Hub:
         self.node.data_gone = self.engines.forget
         self.broken = self.node.broken  # pod -> waiting reason of its container
         self.axe: Cuts | None = None
+        self.connection: base.Connection | None = None  # takes the place of the engines
+        self.roles: dict[str, str] = {}  # pod -> what its engine says, where it is not the played engine's word
         self.versions: dict[str, str] = {}  # pod -> version its server reports
 
     async def create(self, name: str, type_: str, version: str, **spec: Any) -> None:
@@ -113,8 +116,8 @@ class Hub:
     async def probe(self, target: base.Target, member: Member) -> Probe:
         """What the members' engines say."""
         probe = await self.engines.probe(target, member)
-        version = self.versions.get(member.pod)
-        return probe if version is None else msgspec.structs.replace(probe, version=version)
+        role = Role(self.roles[member.pod]) if member.pod in self.roles else probe.role
+        return msgspec.structs.replace(probe, role=role, version=self.versions.get(member.pod, probe.version))
 
     async def clear(self) -> None:
         """Take the workloads away; the namespace itself goes with the control plane, since its deletion costs far more."""
@@ -189,24 +192,35 @@ HUBS: dict[str, Hub] = {}  # by namespace: operators of several hubs run side by
 
 
 async def _probe(target: base.Target, member: Member) -> Probe:
-    return await HUBS[target.database.namespace].probe(target, member)
+    at = HUBS[target.database.namespace]
+    return await (at.connection.probe if at.connection else at.probe)(target, member)
 
 
 async def _command(target: base.Target, order: Command) -> None:
     at = HUBS[target.database.namespace]
-    await at.ordered(f"command {order.name}", lambda: at.engines.command(target, order))
+    run = (at.connection and at.connection.command) or at.engines.command
+    await at.ordered(f"command {order.name}", lambda: run(target, order))
 
 
 async def _switchover(target: base.Target, to: str) -> None:
     at = HUBS[target.database.namespace]
-    await at.ordered("switchover", lambda: at.engines.switchover(target, to))
+    move = (at.connection and at.connection.switchover) or at.engines.switchover
+    await at.ordered("switchover", lambda: move(target, to))
 
 
 PLAYED = base.Connection(probe=_probe, command=_command, switchover=_switchover)
 
 
 OPERATORS: set[Manager] = set()
-REAL = {module: module.connection for module in (act, asking)}
+
+
+def _users_of_connection() -> list[Any]:
+    """The modules of the pipeline that look up how members are asked."""
+    loaded = [module for name, module in sys.modules.items() if name.startswith("database_operator.reconcile.") and module is not base]
+    return [module for module in loaded if getattr(module, "connection", None) is base.connection]
+
+
+REAL = {module: module.connection for module in _users_of_connection()}
 
 
 def manager(at: Hub, *flags: str, everywhere: bool = False) -> Manager:
@@ -218,9 +232,9 @@ def manager(at: Hub, *flags: str, everywhere: bool = False) -> Manager:
 
 
 @contextlib.asynccontextmanager
-async def operator(at: Hub, *flags: str, everywhere: bool = False) -> AsyncIterator[Manager]:
+async def operator(at: Hub, *flags: str, everywhere: bool = False, connection: base.Connection | None = None) -> AsyncIterator[Manager]:
     """An operator that watches the hub's namespace, or all; its members are asked, and take commands, as the hub's engines play them."""
-    made = manager(at, *flags, everywhere=everywhere)
+    made, at.connection = manager(at, *flags, everywhere=everywhere), connection
     with playing(made):
         running = asyncio.create_task(made.run())
         try:
