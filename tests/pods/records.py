@@ -49,13 +49,9 @@ def parameter(running: Running, name: str) -> str:
         "PostgreSQL": lambda: _sql(running, f"SHOW {name}"),
         "MongoDB": lambda: _mongo(running, lambda client: client.admin.command("getParameter", 1, **{name: 1})[name]),
         "Redis": lambda: _redis(running, "CONFIG", "GET", name)[name],
-        "Elasticsearch": lambda: _elastic(
-            running, "GET", f"/_cluster/settings?flat_settings=true&include_defaults=true&filter_path=*.{name}"
-        ),
+        "Elasticsearch": lambda: _elastic(running, "GET", "/_cluster/settings?flat_settings=true")["persistent"].get(name),
         "SQLite": lambda: _lite(running, "query", f"SELECT * FROM pragma_{name}")[0][0],
     }[type_of(running)]()
-    if isinstance(found, dict):  # Elasticsearch's own value before its default
-        found = next((part[name] for part in (found.get(kind, {}) for kind in ("persistent", "transient", "defaults")) if name in part), "")
     return str(found)
 
 
