@@ -1,0 +1,103 @@
+"""``python -m bench.faults``: faults in real pods under writing clients; what they saw, as a table."""
+
+import argparse
+import datetime
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from bench.faults import report
+from bench.faults.clients.base import ERRORS, Client
+from bench.faults.engines import ENGINES, Engine
+from bench.faults.faults import FAULTS
+from bench.faults.run import Result, run
+from bench.faults.site import Database
+from localcluster import Cluster, ClusterError
+from localcluster.demo.install import install_operator
+from localcluster.demo.place import Embedded
+from localcluster.progress import Progress
+
+REST_SECONDS = 15.0  # between runs: what a fault left behind is not measured by the next
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
+    parser.add_argument("--engine", choices=sorted(ENGINES), action="append", help="repeatable; default: all")
+    parser.add_argument("--fault", choices=sorted(FAULTS), action="append", help="repeatable; default: those of the engine's table")
+    parser.add_argument("--runs", type=int, default=10, metavar="N", help="of each, default 10")
+    parser.add_argument("--operator-stopped", action="store_true", help="the operator does not run during the fault")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append each run as a line")
+    parser.add_argument("--from", type=Path, dest="lines", action="append", metavar="FILE", help="no run: the table of the runs in FILE")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    print(f"{datetime.datetime.now():%H:%M:%S} {text}", flush=True)
+
+
+class Bench:
+    def __init__(self, cluster: Cluster, engine: Engine) -> None:
+        self.cluster, self.engine = cluster, engine
+        self.database: Database | None = None
+
+    def ready(self) -> tuple[Database, Client]:
+        """A database none of whose containers was started again: the kubelet makes each further start wait longer."""
+        if self.database is not None and not self.database.fresh():
+            self.close()
+        if self.database is None:
+            self.database = Database(self.cluster, self.engine.manifest())
+        self.database.wait("whole", self.database.whole, 600)
+        return self.database, self.engine.client(self.database)
+
+    def close(self) -> None:
+        if self.database is not None:
+            self.database.close()
+            self.database = None
+
+    def runs(self, fault: str, flags: argparse.Namespace) -> list[Result]:
+        found = []
+        for number in range(flags.runs):
+            try:
+                database, client = self.ready()
+                time.sleep(REST_SECONDS)
+                result = run(database, client, fault, FAULTS[fault], stopped=flags.operator_stopped)
+            except (TimeoutError, ClusterError, *ERRORS) as error:
+                say(f"{self.engine.name} {fault} {number + 1}: no result: {type(error).__name__}: {error}")
+                self.close()
+                continue
+            say(f"{self.engine.name} {fault} {number + 1}: {report.line(result)}")
+            found.append(msgspec.structs.replace(result, engine=self.engine.name))
+            if flags.json:
+                with flags.json.open("ab") as file:
+                    file.write(msgspec.json.encode(found[-1]) + b"\n")
+            if result.note:
+                self.close()
+        return found
+
+
+def main() -> int:
+    flags = arguments()
+    if flags.lines:
+        lines = [line for file in flags.lines for line in file.read_bytes().splitlines()]
+        print(report.table([msgspec.json.decode(line, type=Result) for line in lines]))
+        return 0
+    place = Embedded(Progress(quiet=True))
+    place.up()
+    install_operator(place)
+    results: list[Result] = []
+    for name in flags.engine or ENGINES:
+        bench = Bench(Cluster(), ENGINES[name])
+        try:
+            for fault in flags.fault or ENGINES[name].faults:
+                results += bench.runs(fault, flags)
+        finally:
+            bench.close()
+    print(report.head(sys.argv[1:]))
+    print(report.table(results))
+    return 0 if results and not any(result.lost_safe or result.overlaps for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

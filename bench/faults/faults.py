@@ -1,0 +1,183 @@
+"""What can happen to a database. Each fault is there while its block runs, and is undone when the block ends."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from bench.faults.clients.base import Client
+from bench.faults.partition import cut_off
+from bench.faults.site import PREFIX, Database, scale_operator
+from localcluster import ClusterError
+
+PARTITION_SECONDS = 120  # after which the kernel forgets a partition that nobody ended
+
+
+class Scene(Struct, frozen=True):
+    """``pids``: the victim's server processes, parent first; found before the fault, as looking takes a while."""
+
+    database: Database
+    client: Client
+    victim: str
+    pids: list[int]
+
+    @property
+    def address(self) -> str:
+        return self.database.address(self.victim)
+
+
+class Fault(Struct, frozen=True):
+    """``hold``: seconds that it lasts. ``planned``: somebody asked for it, so the database is to hand over first."""
+
+    inject: Callable[[Scene], AbstractContextManager[None]]
+    hold: float = 0.0
+    planned: bool = False
+    replaces: bool = False  # every pod: it is over when none of those before is left
+    moves: bool = True  # the primary changes where there is another member
+
+
+def server_pids(scene_database: Database, pod: str, process: str) -> list[int]:
+    """The processes in the pod's database container that run ``process``, the oldest first."""
+    pids = scene_database.cluster.pod_pids(scene_database.namespace, pod, "database")
+    return [pid for pid in pids if _runs(pid, process)]
+
+
+def _runs(pid: int, process: str) -> bool:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == process
+    except OSError:
+        return False
+
+
+def _send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _delete(grace: int) -> Callable[[Scene], AbstractContextManager[None]]:
+    @contextmanager
+    def inject(scene: Scene) -> Iterator[None]:
+        force = ["--force"] if grace == 0 else []
+        scene.database.kubectl("delete", "pod", scene.victim, f"--grace-period={grace}", "--wait=false", *force)
+        yield
+
+    return inject
+
+
+@contextmanager
+def kill(scene: Scene) -> Iterator[None]:
+    """SIGKILL to the server's first process."""
+    _send(scene.pids[:1], signal.SIGKILL)
+    yield
+
+
+@contextmanager
+def stop(scene: Scene) -> Iterator[None]:
+    """SIGSTOP to every process of the server: connections stay open and get no answer. Those that are left go on at the end."""
+    started = {pid: _started(pid) for pid in scene.pids}
+    _send(scene.pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _send([pid for pid in scene.pids if started[pid] and _started(pid) == started[pid]], signal.SIGCONT)
+
+
+def _started(pid: int) -> str:
+    """When the process began: a pid may be somebody else's by now."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _partition(side: str) -> Callable[[Scene], AbstractContextManager[None]]:
+    @contextmanager
+    def inject(scene: Scene) -> Iterator[None]:
+        pods = scene.database.pods.objects
+        others = [pod["status"]["podIP"] for name, pod in pods.items() if name != scene.victim and pod["status"].get("podIP")]
+        with cut_off(scene.database.cluster, side, scene.address, others, PARTITION_SECONDS):
+            yield
+
+    return inject
+
+
+@contextmanager
+def lose_volume(scene: Scene) -> Iterator[None]:
+    scene.database.kubectl("delete", "persistentvolumeclaim", f"data-{scene.victim}", "--wait=false")
+    scene.database.kubectl("delete", "pod", scene.victim, "--grace-period=0", "--force", "--wait=false")
+    yield
+
+
+@contextmanager
+def operator_down(scene: Scene) -> Iterator[None]:
+    scale_operator(scene.database.cluster, 0)
+    try:
+        yield
+    finally:
+        scale_operator(scene.database.cluster, 1)
+
+
+@contextmanager
+def api_server_down(scene: Scene) -> Iterator[None]:
+    """It keeps its connections and answers nothing."""
+    cluster = scene.database.cluster
+    cluster.pause("apiserver")
+    try:
+        yield
+    finally:
+        cluster.resume("apiserver")
+
+
+@contextmanager
+def all_pods(scene: Scene) -> Iterator[None]:
+    scene.database.kubectl("delete", "pod", "--all", "--grace-period=0", "--force", "--wait=false")
+    yield
+
+
+@contextmanager
+def rolling_restart(scene: Scene) -> Iterator[None]:
+    request = f"{PREFIX}restartedAt={time.time():.0f}"
+    scene.database.kubectl("annotate", "database", scene.database.name, request, "--overwrite")
+    yield
+
+
+@contextmanager
+def switchover(scene: Scene) -> Iterator[None]:
+    scene.client.switch()
+    yield
+
+
+@contextmanager
+def evict(scene: Scene) -> Iterator[None]:
+    """As ``kubectl drain`` asks for it; refused while the PodDisruptionBudget forbids it."""
+    path = f"/api/v1/namespaces/{scene.database.namespace}/pods/{scene.victim}/eviction"
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": scene.victim}}
+    status, answer = scene.database.cluster.parts.api.call("POST", path, body)
+    if status >= 300:
+        raise ClusterError(f"the eviction was refused: {status} {answer.decode(errors='replace')[:200]}")
+    yield
+
+
+FAULTS = {
+    "switchover": Fault(switchover, planned=True),
+    "evict": Fault(evict, planned=True),
+    "delete-pod": Fault(_delete(30), planned=True),
+    "delete-pod-now": Fault(_delete(0)),
+    "kill": Fault(kill),
+    "hang": Fault(stop, hold=30.0),
+    "partition-all": Fault(_partition("all"), hold=45.0),
+    "partition-peers": Fault(_partition("peers"), hold=45.0),
+    "partition-clients": Fault(_partition("clients"), hold=20.0, moves=False),
+    "partition-api": Fault(_partition("api"), hold=45.0, moves=False),
+    "volume-lost": Fault(lose_volume),
+    "operator-down": Fault(operator_down, hold=20.0, moves=False),
+    "api-server-down": Fault(api_server_down, hold=45.0, moves=False),
+    "all-pods": Fault(all_pods, replaces=True),
+    "rolling-restart": Fault(rolling_restart, planned=True, replaces=True),
+}

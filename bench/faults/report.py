@@ -1,0 +1,108 @@
+"""The figures of many runs as one table."""
+
+import datetime
+import os
+from collections.abc import Iterable, Sequence
+
+from bench.faults.checker import Overlap
+from bench.faults.run import Result
+from bench.report import machine
+
+# engine, fault -> wanted p50 and slowest write gap, seconds
+WANTED = {
+    ("postgresql", "switchover"): (1.5, 5),
+    ("postgresql", "evict"): (1.5, 5),
+    ("postgresql", "rolling-restart"): (1.5, 5),
+    ("postgresql", "delete-pod"): (3, 8),
+    ("postgresql", "delete-pod-now"): (3, 8),
+    ("postgresql", "kill"): (4, 10),
+    ("postgresql", "hang"): (8, 15),
+    ("postgresql", "partition-all"): (20, 26),
+    ("redis", "switchover"): (2, 4),
+    ("redis", "evict"): (2, 4),
+    ("redis", "delete-pod"): (2, 4),
+    ("redis", "rolling-restart"): (2, 4),
+    ("redis", "kill"): (5, 8),
+    ("redis", "delete-pod-now"): (5, 8),
+    ("redis-cluster", "kill"): (5, 10),
+    ("elasticsearch", "kill"): (3, 6),
+    ("sqlite", "kill"): (5, 10),
+}
+COLUMNS: tuple[str, ...] = (
+    "engine",
+    "fault",
+    "runs",
+    "gap through the Service",
+    "gap by discovery",
+    "wanted",
+    "acknowledged",
+    "unknown",
+    "lost",
+)
+COLUMNS += ("two writers", "label / Service / status", "whole again")
+
+
+def median(values: Sequence[float]) -> float:
+    """The lower of the two in the middle."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def spread(values: Iterable[float | None]) -> str:
+    found = [value for value in values if value is not None]
+    return f"{median(found):.1f} / {max(found):.1f}" if found else ""
+
+
+def line(result: Result) -> str:
+    gaps = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in result.gaps.items())
+    lags = "/".join("-" if lag is None else f"{lag:.1f}" for lag in (result.label, result.service, result.status))
+    text = f"gap {gaps}; {result.acknowledged} acknowledged ({result.safe} safe), {result.unknown} unknown ({result.unknown_kept} kept), "
+    text += f"{result.lost} lost ({result.lost_safe} safe); two writers {[tuple_of(o) for o in result.overlaps]}; "
+    text += f"moved {_number(result.moved)}, label/service/status {lags}, whole {_number(result.settled)}; {'>'.join(result.terms)}"
+    return f"{text} load {result.load:.1f} {result.note}"
+
+
+def tuple_of(overlap: Overlap) -> str:
+    return f"{overlap.old}+{overlap.new} {overlap.seconds:.2f} s"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s"
+
+
+def row(results: Sequence[Result]) -> str:
+    first = results[0]
+    fault = first.fault + ", operator stopped" * first.operator_stopped
+    wanted = WANTED.get((first.engine, first.fault))
+    lost = f"{sum(result.lost_safe for result in results)}"
+    weak = sum(result.lost for result in results) - sum(result.lost_safe for result in results)
+    lost += f" (and {weak} that no second member had confirmed)" if weak else ""
+    cells = [
+        first.engine,
+        fault,
+        str(len(results)),
+        spread(result.gaps.get("service") for result in results),
+        spread(result.gaps.get("discovery") for result in results),
+        f"{wanted[0]:g} / {wanted[1]:g}" if wanted else "",
+        f"{sum(result.acknowledged for result in results):,}",
+        f"{sum(result.unknown for result in results)}",
+        lost,
+        str(sum(bool(result.overlaps) for result in results)),
+        "; ".join(filter(None, (spread(getattr(result, name) for result in results) for name in ("label", "service", "status")))),
+        spread(result.settled for result in results),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(results: Sequence[Result]) -> str:
+    """Seconds are p50 / slowest."""
+    groups: dict[tuple[str, str, bool], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.engine, result.fault, result.operator_stopped), []).append(result)
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|", *(row(group) for group in groups.values())]
+    return "\n".join(lines)
+
+
+def head(argv: Sequence[str]) -> str:
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    now = datetime.datetime.now()
+    return f"`python -m bench.faults {' '.join(argv)}`, ended {now:%Y-%m-%d %H:%M}, {machine()}. Load average at the end: {load}.\n"
