@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bench.faults.clients.base import Client
 from bench.faults.partition import cut_off
-from bench.faults.site import PREFIX, Database, scale_operator
+from bench.faults.site import PREFIX, Database, without_operator
 from localcluster import ClusterError
 
 PARTITION_SECONDS = 120  # after which the kernel forgets a partition that nobody ended
@@ -116,11 +116,8 @@ def lose_volume(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def operator_down(scene: Scene) -> Iterator[None]:
-    scale_operator(scene.database.cluster, 0)
-    try:
+    with without_operator(scene.database.cluster):
         yield
-    finally:
-        scale_operator(scene.database.cluster, 1)
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -12,7 +11,7 @@ from bench.faults import checker
 from bench.faults.checker import Overlap, Write
 from bench.faults.clients.base import ERRORS, Client, Route
 from bench.faults.faults import Fault, Scene, server_pids
-from bench.faults.site import Database, Watched, scale_operator
+from bench.faults.site import Database, Watched, without_operator
 from bench.faults.writer import Writer
 from localcluster import ClusterError
 
@@ -92,18 +91,6 @@ class Crew:
         return "; ".join(f"{writer.name} {writer.last_error}" for writer in self.all() if writer.last_error)
 
 
-@contextmanager
-def _operator_stopped(database: Database, wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
-    scale_operator(database.cluster, 0)
-    try:
-        yield
-    finally:
-        scale_operator(database.cluster, 1)
-
-
 def run(database: Database, client: Client, name: str, fault: Fault, *, stopped: bool = False) -> Result:
     """Raises TimeoutError or one of ERRORS where the run could not begin; whatever comes after the fault is in the Result."""
     database.wait("whole", database.whole)
@@ -113,7 +100,7 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
     settled: float | None = None
     with Crew(database, client, tag) as crew:
         database.wait("writing", crew.warm, 60)
-        with _operator_stopped(database, stopped):
+        with without_operator(database.cluster) if stopped else contextlib.nullcontext():
             victim = client.primary()
             scene = Scene(database, client, victim, server_pids(database, victim, client.process))
             before = {pod["metadata"]["uid"] for pod in database.members().values()}

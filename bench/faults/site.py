@@ -7,14 +7,15 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from localcluster import Cluster, ClusterError
 
 API = "databases.database-operator.io/v1alpha1"
 PREFIX = "databases.database-operator.io/"
-OPERATOR = ("--namespace=database-operator-system", "deployment/database-operator")
+OPERATOR = ("--namespace", "database-operator-system")
 NAME = "orders"
 Objects = dict[str, dict[str, Any]]
 
@@ -213,10 +214,14 @@ def restarts(pod: dict[str, Any]) -> int:
     return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
 
 
-def scale_operator(cluster: Cluster, replicas: int) -> None:
-    """Waits until it is so."""
-    cluster.kubectl(OPERATOR[0], "scale", OPERATOR[1], f"--replicas={replicas}")
-    if replicas:
-        cluster.kubectl(OPERATOR[0], "rollout", "status", OPERATOR[1], "--timeout=120s")
-    else:
-        cluster.kubectl(OPERATOR[0], "wait", "--for=delete", "pod", "--all", "--timeout=60s")
+@contextmanager
+def without_operator(cluster: Cluster) -> Iterator[None]:
+    """None of its pods runs in the block; as many as before are available after it."""
+    before = cluster.kubectl(*OPERATOR, "get", "deployment/database-operator", "--output=jsonpath={.spec.replicas}")
+    cluster.kubectl(*OPERATOR, "scale", "deployment/database-operator", "--replicas=0")
+    try:
+        cluster.kubectl(*OPERATOR, "wait", "--for=delete", "pod", "--all", "--timeout=60s")
+        yield
+    finally:
+        cluster.kubectl(*OPERATOR, "scale", "deployment/database-operator", f"--replicas={int(before) or 1}")
+        cluster.kubectl(*OPERATOR, "rollout", "status", "deployment/database-operator", "--timeout=120s")
