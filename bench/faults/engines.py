@@ -6,11 +6,15 @@ from typing import Any
 from msgspec import Struct
 
 from bench.faults.clients.base import Client
+from bench.faults.clients.elasticsearch import Elasticsearch, ElasticsearchMaster
+from bench.faults.clients.mongodb import MongoDB
 from bench.faults.clients.postgresql import PostgreSQL
 from bench.faults.clients.redis import Redis
+from bench.faults.clients.redis_cluster import RedisCluster
+from bench.faults.clients.sqlite import SQLite
 from bench.faults.site import Database
 
-FAILOVER = ("switchover", "evict", "delete-pod", "delete-pod-now", "kill", "hang", "partition-all", "rolling-restart")
+FAILOVER = ("switchover", "delete-pod", "delete-pod-now", "kill", "hang", "partition-all", "rolling-restart", "evict")
 REST = ("partition-peers", "partition-clients", "partition-api", "volume-lost", "operator-down", "api-server-down", "all-pods")
 
 
@@ -26,5 +30,10 @@ ENGINES = {
     for engine in (
         Engine("postgresql", lambda: PostgreSQL.spec(3), PostgreSQL, FAILOVER + REST),
         Engine("redis", lambda: Redis.spec(3), Redis, FAILOVER + REST),
+        Engine("redis-cluster", lambda: RedisCluster.spec(6), RedisCluster, ("switchover", "kill", "delete-pod", "all-pods")),
+        Engine("sqlite", lambda: SQLite.spec(1), SQLite, ("kill", "delete-pod", "operator-down", "api-server-down")),
+        Engine("mongodb-standin", lambda: MongoDB.spec(1), MongoDB, ("kill", "delete-pod")),
+        Engine("elasticsearch", lambda: Elasticsearch.spec(3), Elasticsearch, ("kill", "delete-pod", "rolling-restart")),
+        Engine("elasticsearch-master", lambda: Elasticsearch.spec(3), ElasticsearchMaster, ("kill", "hang")),
     )
 }

@@ -42,9 +42,9 @@ class Fault(Struct, frozen=True):
 
 
 def server_pids(scene_database: Database, pod: str, process: str) -> list[int]:
-    """The processes in the pod's database container that run ``process``, the oldest first."""
+    """The processes in the pod's database container that run ``process`` ("": any), the oldest first."""
     pids = scene_database.cluster.pod_pids(scene_database.namespace, pod, "database")
-    return [pid for pid in pids if _runs(pid, process)]
+    return [pid for pid in pids if not process or _runs(pid, process)]
 
 
 def _runs(pid: int, process: str) -> bool:

@@ -58,7 +58,7 @@ class Crew:
         if client.attached:
             victim = client.primary()
             network = database.cluster.pod_netns(database.namespace, victim)
-            self.attached = [Writer(f"{tag}-attached", client, Route("direct", database.address(victim)), network)]
+            self.attached = [Writer(f"{tag}-attached", client, Route("direct", database.address(victim), client.routes[0].group), network)]
 
     def __enter__(self) -> "Crew":
         for writer in self.all():
