@@ -14,10 +14,14 @@ import msgspec
 from localcluster import Cluster
 from localcluster.node import Subnets
 
-TABLE = "faults"
 API_PORT = 6443
 DNS_PORT = 53
 SIDES = ("peers", "clients", "api", "all")
+
+
+def table(pod: str) -> str:
+    """One of its own for each pod, so that several may be cut off at once."""
+    return f"inet faults_{pod.replace('.', '_')}"
 
 
 def rules(side: str, pod: str, peers: list[str], machine: str, seconds: int) -> str:
@@ -27,17 +31,17 @@ def rules(side: str, pod: str, peers: list[str], machine: str, seconds: int) -> 
     node = [f"ip saddr @pod tcp dport {API_PORT} drop"] if side in ("api", "all") else []
     node += [f"ip saddr @pod meta l4proto {{ tcp, udp }} th dport {DNS_PORT} drop"] if side == "all" else []
     lines = [
-        f"table inet {TABLE}",
-        f"delete table inet {TABLE}",
-        f"table inet {TABLE} {{",
+        f"table {table(pod)}",
+        f"delete table {table(pod)}",
+        f"table {table(pod)} {{",
         "  set pod { type ipv4_addr; flags timeout; }",
         "  set others { type ipv4_addr; flags interval; }",
         "  chain forward { type filter hook forward priority -10; " + "; ".join(forward) + "; }",
         "  chain input { type filter hook input priority -10; " + "; ".join([*node, ""]) + "}",
         "}",
-        f"add element inet {TABLE} pod {{ {pod} timeout {seconds}s }}",
+        f"add element {table(pod)} pod {{ {pod} timeout {seconds}s }}",
     ]
-    lines += [f"add element inet {TABLE} others {{ {', '.join(others)} }}"] if others else []
+    lines += [f"add element {table(pod)} others {{ {', '.join(others)} }}"] if others else []
     return "\n".join(lines) + "\n"
 
 
@@ -56,4 +60,4 @@ def cut_off(cluster: Cluster, side: str, pod: str, peers: list[str], seconds: in
     try:
         yield
     finally:
-        nft(cluster, f"table inet {TABLE}\ndelete table inet {TABLE}\n")
+        nft(cluster, f"table {table(pod)}\ndelete table {table(pod)}\n")
