@@ -2,6 +2,8 @@
 
 import argparse
 import datetime
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ from localcluster.demo.install import install_operator
 from localcluster.demo.place import Embedded
 from localcluster.progress import Progress
 
+QUIET_SECONDS = 300.0  # that a run waits for the load average wanted
 REST_SECONDS = 15.0  # between runs: what a fault left behind is not measured by the next
 
 
@@ -28,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fault", choices=sorted(FAULTS), action="append", help="repeatable; default: those of the engine's table")
     parser.add_argument("--runs", type=int, default=10, metavar="N", help="of each, default 10")
     parser.add_argument("--operator-stopped", action="store_true", help="the operator does not run during the fault")
+    parser.add_argument("--load", type=float, metavar="L", help="each run waits, 5 minutes at most, for a load average below L")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append each run as a line")
     parser.add_argument("--from", type=Path, dest="lines", action="append", metavar="FILE", help="no run: the table of the runs in FILE")
     return parser.parse_args()
@@ -37,10 +41,17 @@ def say(text: str) -> None:
     print(f"{datetime.datetime.now():%H:%M:%S} {text}", flush=True)
 
 
+def await_quiet(load: float | None) -> None:
+    deadline = time.monotonic() + QUIET_SECONDS
+    while load is not None and os.getloadavg()[0] > load and time.monotonic() < deadline:
+        time.sleep(2)
+
+
 class Bench:
     def __init__(self, cluster: Cluster, engine: Engine) -> None:
         self.cluster, self.engine = cluster, engine
         self.database: Database | None = None
+        self.failed = 0  # runs without a result
 
     def ready(self) -> tuple[Database, Client]:
         """A database none of whose containers was started again: the kubelet makes each further start wait longer."""
@@ -62,8 +73,10 @@ class Bench:
             try:
                 database, client = self.ready()
                 time.sleep(REST_SECONDS)
+                await_quiet(flags.load)
                 result = run(database, client, fault, FAULTS[fault], stopped=flags.operator_stopped)
             except (TimeoutError, ClusterError, *ERRORS) as error:
+                self.failed += 1
                 say(f"{self.engine.name} {fault} {number + 1}: no result: {type(error).__name__}: {error}")
                 self.close()
                 continue
@@ -83,10 +96,12 @@ def main() -> int:
         lines = [line for file in flags.lines for line in file.read_bytes().splitlines()]
         print(report.table([msgspec.json.decode(line, type=Result) for line in lines]))
         return 0
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as after Ctrl-C: what goes on is undone
     place = Embedded(Progress(quiet=True))
     place.up()
     install_operator(place)
     results: list[Result] = []
+    failed = 0
     for name in flags.engine or ENGINES:
         bench = Bench(Cluster(), ENGINES[name])
         try:
@@ -94,9 +109,12 @@ def main() -> int:
                 results += bench.runs(fault, flags)
         finally:
             bench.close()
+        failed += bench.failed
     print(report.head(sys.argv[1:]))
     print(report.table(results))
-    return 0 if results and not any(result.lost_safe or result.overlaps for result in results) else 1
+    if failed:
+        print(f"{failed} runs gave no result.")
+    return 0 if results and not failed and not any(result.lost_safe or result.overlaps for result in results) else 1
 
 
 if __name__ == "__main__":

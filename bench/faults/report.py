@@ -39,7 +39,7 @@ COLUMNS: tuple[str, ...] = (
     "unknown",
     "lost",
 )
-COLUMNS += ("two writers", "label / Service / status", "whole again")
+COLUMNS += ("two writers", "label / Service / status", "whole again", "load")
 
 
 def median(values: Sequence[float]) -> float:
@@ -89,6 +89,7 @@ def row(results: Sequence[Result]) -> str:
         str(sum(bool(result.overlaps) for result in results)),
         "; ".join(filter(None, (spread(getattr(result, name) for result in results) for name in ("label", "service", "status")))),
         spread(result.settled for result in results),
+        spread(result.load for result in results),
     ]
     return "| " + " | ".join(cells) + " |"
 

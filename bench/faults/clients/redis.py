@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 import redis
@@ -16,7 +17,7 @@ WAIT_MS = 500
 
 
 def server(host: str, password: str, username: str = "default", port: int = 6379) -> Any:
-    """One connection that does nothing twice: redis-py would send a write again by itself."""
+    """One connection, made at once, that does nothing twice: redis-py would send a write again by itself."""
     return redis.Redis(
         host=host,
         port=port,
@@ -85,14 +86,12 @@ class Redis:
     def primary(self) -> str:
         """Of the first Sentinel that answers, as a client asks."""
         for address in self.database.sentinels():
-            sentinel = server(address, self.password, port=26379)
             try:
-                found = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
+                with closing(server(address, self.password, port=26379)) as sentinel:
+                    found = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
                 return str(found[0]).partition(".")[0]
             except (redis.RedisError, OSError, TypeError):
                 continue
-            finally:
-                sentinel.close()
         raise ConnectionError("no Sentinel answers")
 
     def switch(self) -> None:

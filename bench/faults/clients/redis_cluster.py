@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 import redis
@@ -50,15 +51,14 @@ class RedisCluster:
         """The pod that owns the shard, by the first member that answers."""
         slot = key_slot(tag(int(group))[1:-1].encode())
         for address in self.database.addresses():
-            member = server(address, self.password)
             try:
-                for first, last, owner, *_ in member.execute_command("CLUSTER", "SLOTS"):
-                    if int(first) <= slot <= int(last):
-                        return str(owner[0]).partition(".")[0]
-            except (redis.RedisError, OSError, ValueError, TypeError):
+                with closing(server(address, self.password)) as member:
+                    slots = member.execute_command("CLUSTER", "SLOTS")
+            except (redis.RedisError, OSError):
                 continue
-            finally:
-                member.close()
+            for first, last, owner, *_ in slots:
+                if int(first) <= slot <= int(last):
+                    return str(owner[0]).partition(".")[0]
         raise ConnectionError(f"nobody owns slot {slot}")
 
     def connect(self, route: Route) -> Session:
