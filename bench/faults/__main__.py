@@ -53,12 +53,12 @@ class Bench:
         self.database: Database | None = None
         self.failed = 0  # runs without a result
 
-    def ready(self) -> tuple[Database, Client]:
+    def ready(self, members: int) -> tuple[Database, Client]:
         """A database none of whose containers was started again: the kubelet makes each further start wait longer."""
-        if self.database is not None and not self.database.fresh():
+        if self.database is not None and not (self.database.fresh() and len(self.database.members()) == members):
             self.close()
         if self.database is None:
-            self.database = Database(self.cluster, self.engine.manifest())
+            self.database = Database(self.cluster, self.engine.spec(members))
         self.database.wait("whole", self.database.whole, 600)
         return self.database, self.engine.client(self.database)
 
@@ -71,7 +71,7 @@ class Bench:
         found = []
         for number in range(flags.runs):
             try:
-                database, client = self.ready()
+                database, client = self.ready(FAULTS[fault].members or self.engine.members)
                 time.sleep(REST_SECONDS)
                 await_quiet(flags.load)
                 result = run(database, client, fault, FAULTS[fault], stopped=flags.operator_stopped)

@@ -20,7 +20,8 @@ REST = ("partition-peers", "partition-clients", "partition-api", "volume-lost", 
 
 class Engine(Struct, frozen=True):
     name: str
-    manifest: Callable[[], dict[str, Any]]
+    spec: Callable[[int], dict[str, Any]]  # of so many members
+    members: int
     client: Callable[[Database], Client]
     faults: tuple[str, ...]
 
@@ -28,12 +29,12 @@ class Engine(Struct, frozen=True):
 ENGINES = {
     engine.name: engine
     for engine in (
-        Engine("postgresql", lambda: PostgreSQL.spec(3), PostgreSQL, FAILOVER + REST),
-        Engine("redis", lambda: Redis.spec(3), Redis, FAILOVER + REST),
-        Engine("redis-cluster", lambda: RedisCluster.spec(6), RedisCluster, ("switchover", "kill", "delete-pod", "all-pods")),
-        Engine("sqlite", lambda: SQLite.spec(1), SQLite, ("kill", "delete-pod", "operator-down", "api-server-down")),
-        Engine("mongodb-standin", lambda: MongoDB.spec(1), MongoDB, ("kill", "delete-pod")),
-        Engine("elasticsearch", lambda: Elasticsearch.spec(3), Elasticsearch, ("kill", "delete-pod", "rolling-restart")),
-        Engine("elasticsearch-master", lambda: Elasticsearch.spec(3), ElasticsearchMaster, ("kill", "hang")),
+        Engine("postgresql", PostgreSQL.spec, 3, PostgreSQL, (*FAILOVER, "hang-agent", *REST, "scale")),
+        Engine("redis", Redis.spec, 3, Redis, (*FAILOVER, *REST, "scale")),
+        Engine("redis-cluster", RedisCluster.spec, 6, RedisCluster, ("switchover", "kill", "delete-pod", "all-pods")),
+        Engine("sqlite", SQLite.spec, 1, SQLite, ("kill", "delete-pod", "operator-down", "api-server-down")),
+        Engine("mongodb-standin", MongoDB.spec, 1, MongoDB, ("kill", "delete-pod")),
+        Engine("elasticsearch", Elasticsearch.spec, 3, Elasticsearch, ("kill", "delete-pod", "rolling-restart")),
+        Engine("elasticsearch-master", Elasticsearch.spec, 3, ElasticsearchMaster, ("kill", "hang")),
     )
 }

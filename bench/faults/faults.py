@@ -1,6 +1,7 @@
 """What can happen to a database. Each fault is there while its block runs, and is undone when the block ends."""
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -19,12 +20,13 @@ PARTITION_SECONDS = 120  # after which the kernel forgets a partition that nobod
 
 
 class Scene(Struct, frozen=True):
-    """``pids``: the victim's server processes, parent first; found before the fault, as looking takes a while."""
+    """``pids``: the victim's server processes, parent first, ``agent_pids`` the others of its container; looking takes a while."""
 
     database: Database
     client: Client
     victim: str
     pids: list[int]
+    agent_pids: list[int]
 
     @property
     def address(self) -> str:
@@ -38,13 +40,15 @@ class Fault(Struct, frozen=True):
     hold: float = 0.0
     planned: bool = False
     replaces: bool = False  # every pod: it is over when none of those before is left
-    moves: bool = True  # the primary changes where there is another member
+    members: int = 0  # at the beginning; 0: as many as the engine's table has
+    plain: bool = False  # no member is its victim, and clients come through the Service alone
 
 
-def server_pids(scene_database: Database, pod: str, process: str) -> list[int]:
-    """The processes in the pod's database container that run ``process`` ("": any), the oldest first."""
-    pids = scene_database.cluster.pod_pids(scene_database.namespace, pod, "database")
-    return [pid for pid in pids if not process or _runs(pid, process)]
+def scene(database: Database, client: Client, victim: str) -> Scene:
+    """With the processes of the victim's database container; the oldest is the parent of the others."""
+    pids = database.cluster.pod_pids(database.namespace, victim, "database") if victim else []
+    servers = [pid for pid in pids if not client.process or _runs(pid, client.process)]
+    return Scene(database, client, victim, servers, [pid for pid in pids if pid not in servers])
 
 
 def _runs(pid: int, process: str) -> bool:
@@ -78,14 +82,24 @@ def kill(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
-def stop(scene: Scene) -> Iterator[None]:
-    """SIGSTOP to every process of the server: connections stay open and get no answer. Those that are left go on at the end."""
-    started = {pid: _started(pid) for pid in scene.pids}
-    _send(scene.pids, signal.SIGSTOP)
+def _stopped(pids: list[int]) -> Iterator[None]:
+    """Those that are left go on at the end."""
+    started = {pid: _started(pid) for pid in pids}
+    _send(pids, signal.SIGSTOP)
     try:
         yield
     finally:
-        _send([pid for pid in scene.pids if started[pid] and _started(pid) == started[pid]], signal.SIGCONT)
+        _send([pid for pid in pids if started[pid] and _started(pid) == started[pid]], signal.SIGCONT)
+
+
+def stop(scene: Scene) -> AbstractContextManager[None]:
+    """SIGSTOP to every process of the server: connections stay open and get no answer."""
+    return _stopped(scene.pids)
+
+
+def stop_agent(scene: Scene) -> AbstractContextManager[None]:
+    """SIGSTOP to what watches the server, which itself goes on."""
+    return _stopped(scene.agent_pids)
 
 
 def _started(pid: int) -> str:
@@ -151,6 +165,16 @@ def switchover(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def scale(scene: Scene) -> Iterator[None]:
+    """1 -> 3 -> 5 -> 3 -> 1 members."""
+    database = scene.database
+    for members in (3, 5, 3, 1):
+        database.kubectl("patch", "database", database.name, "--type=merge", "--patch", json.dumps({"spec": {"replicas": members}}))
+        database.wait(f"{members} members", lambda members=members: len(database.members()) == members and database.whole(), 600)  # type: ignore[misc]
+    yield
+
+
+@contextmanager
 def evict(scene: Scene) -> Iterator[None]:
     """As ``kubectl drain`` asks for it; refused while the PodDisruptionBudget forbids it."""
     path = f"/api/v1/namespaces/{scene.database.namespace}/pods/{scene.victim}/eviction"
@@ -168,13 +192,15 @@ FAULTS = {
     "delete-pod-now": Fault(_delete(0)),
     "kill": Fault(kill),
     "hang": Fault(stop, hold=30.0),
+    "hang-agent": Fault(stop_agent, hold=45.0),
     "partition-all": Fault(_partition("all"), hold=45.0),
     "partition-peers": Fault(_partition("peers"), hold=45.0),
-    "partition-clients": Fault(_partition("clients"), hold=20.0, moves=False),
-    "partition-api": Fault(_partition("api"), hold=45.0, moves=False),
+    "partition-clients": Fault(_partition("clients"), hold=20.0),
+    "partition-api": Fault(_partition("api"), hold=45.0),
     "volume-lost": Fault(lose_volume),
-    "operator-down": Fault(operator_down, hold=20.0, moves=False),
-    "api-server-down": Fault(api_server_down, hold=45.0, moves=False),
+    "operator-down": Fault(operator_down, hold=20.0),
+    "api-server-down": Fault(api_server_down, hold=45.0),
     "all-pods": Fault(all_pods, replaces=True),
     "rolling-restart": Fault(rolling_restart, planned=True, replaces=True),
+    "scale": Fault(scale, planned=True, members=1, plain=True),
 }

@@ -10,7 +10,7 @@ from msgspec import Struct
 from bench.faults import checker
 from bench.faults.checker import Overlap, Write
 from bench.faults.clients.base import ERRORS, Client, Route
-from bench.faults.faults import Fault, Scene, server_pids
+from bench.faults.faults import Fault, scene
 from bench.faults.site import Database, Watched, without_operator
 from bench.faults.writer import Writer
 from localcluster import ClusterError
@@ -51,11 +51,12 @@ class Result(Struct, frozen=True, kw_only=True):
 class Crew:
     """The writers of one run."""
 
-    def __init__(self, database: Database, client: Client, tag: str) -> None:
+    def __init__(self, database: Database, client: Client, tag: str, *, plain: bool) -> None:
         self.client = client
-        self.through = [Writer(f"{tag}-{number}", client, route) for number, route in enumerate([*client.routes, client.routes[0]])]
+        routes = client.routes[:1] if plain else client.routes
+        self.through = [Writer(f"{tag}-{number}", client, route) for number, route in enumerate([*routes, routes[0]])]
         self.attached: list[Writer] = []
-        if client.attached:
+        if client.attached and not plain:
             victim = client.primary()
             network = database.cluster.pod_netns(database.namespace, victim)
             self.attached = [Writer(f"{tag}-attached", client, Route("direct", database.address(victim), client.routes[0].group), network)]
@@ -98,15 +99,15 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
     tag = f"{name}-{time.time_ns() // 10**6}"
     notes: list[str] = []
     settled: float | None = None
-    with Crew(database, client, tag) as crew:
+    with Crew(database, client, tag, plain=fault.plain) as crew:
         database.wait("writing", crew.warm, 60)
         with without_operator(database.cluster) if stopped else contextlib.nullcontext():
-            victim = client.primary()
-            scene = Scene(database, client, victim, server_pids(database, victim, client.process))
+            victim = "" if fault.plain else client.primary()
+            stage = scene(database, client, victim)
             before = {pod["metadata"]["uid"] for pod in database.members().values()}
             since = time.monotonic()
             try:
-                with fault.inject(scene):
+                with fault.inject(stage):
                     _hold(database, fault, since)
                 database.wait("replaced", lambda: not fault.replaces or not _left(database, before), BACK_SECONDS)
                 database.wait("writing again", lambda: crew.steady(since), BACK_SECONDS)

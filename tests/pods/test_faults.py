@@ -22,7 +22,7 @@ def broken(cluster: Cluster) -> Iterator[Break]:
 
     def break_it(engine: str, fault: str, *, operator_stopped: bool = False) -> Result:
         if engine not in made:
-            made[engine] = Database(cluster, ENGINES[engine].manifest())
+            made[engine] = Database(cluster, ENGINES[engine].spec(ENGINES[engine].members))
         database = made[engine]
         database.wait("whole", database.whole, 300)
         result = run(database, ENGINES[engine].client(database), fault, FAULTS[fault], stopped=operator_stopped)
