@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import json
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--load", type=float, metavar="L", help="each run waits, 5 minutes at most, for a load average below L")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append each run as a line")
     parser.add_argument("--from", type=Path, dest="lines", action="append", metavar="FILE", help="no run: the table of the runs in FILE")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the table into FILE, between its marks")
     return parser.parse_args()
 
 
@@ -90,11 +92,23 @@ class Bench:
         return found
 
 
+def tell(flags: argparse.Namespace, results: list[Result]) -> None:
+    given = [("--engine", flags.engine), ("--fault", flags.fault)]
+    words = [f"{name} {value}" for name, values in given for value in values or ()] + [f"--runs {flags.runs}"]
+    words += ["--operator-stopped"] * flags.operator_stopped + [f"--load {flags.load:g}"] * (flags.load is not None)
+    command = " ".join(["python -m bench.faults", *words])
+    found = json.loads(Cluster().kubectl("version", "--output=json"))
+    figures = f"{report.head(command, results, found['serverVersion']['gitVersion'])}\n{report.table(results)}\n"
+    print(figures)
+    if flags.report:
+        flags.report.write_text(report.written(flags.report.read_text(), figures))
+
+
 def main() -> int:
     flags = arguments()
     if flags.lines:
         lines = [line for file in flags.lines for line in file.read_bytes().splitlines()]
-        print(report.table([msgspec.json.decode(line, type=Result) for line in lines]))
+        tell(flags, [msgspec.json.decode(line, type=Result) for line in lines])
         return 0
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as after Ctrl-C: what goes on is undone
     place = Embedded(Progress(quiet=True))
@@ -110,8 +124,7 @@ def main() -> int:
         finally:
             bench.close()
         failed += bench.failed
-    print(report.head(sys.argv[1:]))
-    print(report.table(results))
+    tell(flags, results)
     if failed:
         print(f"{failed} runs gave no result.")
     return 0 if results and not failed and not any(result.lost_safe or result.overlaps for result in results) else 1

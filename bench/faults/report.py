@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import platform
 from collections.abc import Iterable, Sequence
 
 from bench.faults.checker import Overlap
@@ -28,6 +29,7 @@ WANTED = {
     ("elasticsearch", "kill"): (3, 6),
     ("sqlite", "kill"): (5, 10),
 }
+BEGIN, END = "<!-- figures of python -m bench.faults -->", "<!-- end of the figures -->"
 COLUMNS: tuple[str, ...] = (
     "engine",
     "fault",
@@ -103,7 +105,20 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def head(argv: Sequence[str]) -> str:
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    now = datetime.datetime.now()
-    return f"`python -m bench.faults {' '.join(argv)}`, ended {now:%Y-%m-%d %H:%M}, {machine()}. Load average at the end: {load}.\n"
+def head(command: str, results: Sequence[Result], kubernetes: str) -> str:
+    """The command, when and where the runs were, against what."""
+    dates = sorted(result.began for result in results if result.began) or [f"{datetime.datetime.now():%Y-%m-%d %H:%M}"]
+    versions = sorted({f"{result.engine} {result.version}" for result in results if result.version})
+    parts = ", ".join([f"Kubernetes {kubernetes}", *versions, f"Python {platform.python_version()}"])
+    loads = [result.load for result in results]
+    load = f" Load average at the runs: {min(loads):.0f} to {max(loads):.0f} on {os.cpu_count()} cores." if loads else ""
+    return f"`{command}`, {dates[0]} to {dates[-1]}, {machine()}; {parts}.{load}\n"
+
+
+def written(text: str, figures: str) -> str:
+    """``text`` with the figures between its two marks. Raises ValueError where they are not there."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{BEGIN} and {END} are to stand in the file")
+    return f"{before}{BEGIN}\n\n{figures}\n{END}{after}"

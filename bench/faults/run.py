@@ -1,6 +1,7 @@
 """One run: clients write, the fault happens, all settles, and every write is accounted for."""
 
 import contextlib
+import datetime
 import os
 import time
 from collections.abc import Callable
@@ -46,6 +47,8 @@ class Result(Struct, frozen=True, kw_only=True):
     terms: list[str]  # in the order of their first write
     load: float
     note: str = ""
+    version: str = ""  # of the server
+    began: str = ""  # the fault's local date and time
 
 
 class Crew:
@@ -171,6 +174,8 @@ def _result(database: Database, crew: Crew, span: _Span, what: tuple[str, bool, 
         terms=list(dict.fromkeys(write.term for write in checker.acknowledged(crew.writes()))),
         load=os.getloadavg()[0],
         note=" | ".join(notes),
+        version=str(database.status().get("version", "")),
+        began=f"{datetime.datetime.now() - datetime.timedelta(seconds=time.monotonic() - span.since):%Y-%m-%d %H:%M}",
     )
 
 
