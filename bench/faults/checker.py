@@ -42,7 +42,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     unknown_kept: int  # of the unknown
     lost: Sequence[str]  # keys that were acknowledged and are not there
     lost_safe: Sequence[str]  # of the lost
-    overlaps: Sequence[Overlap]
+    overlaps: Sequence[Overlap]  # among writes that a second member confirmed
+    weak_overlaps: Sequence[Overlap]  # among all
 
 
 def acknowledged(writes: Iterable[Write]) -> list[Write]:
@@ -99,7 +100,8 @@ def judge(writes: Sequence[Write], present: set[str]) -> Verdict:
         unknown_kept=sum(write.key in present for write in unknown),
         lost=[write.key for write in missing],
         lost_safe=[write.key for write in missing if write.safe],
-        overlaps=overlaps(writes),
+        overlaps=overlaps(write for write in writes if write.safe),
+        weak_overlaps=overlaps(writes),
     )
 
 

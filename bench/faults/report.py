@@ -58,7 +58,7 @@ def line(result: Result) -> str:
     gaps = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in result.gaps.items())
     lags = "/".join("-" if lag is None else f"{lag:.1f}" for lag in (result.label, result.service, result.status))
     text = f"gap {gaps}; {result.acknowledged} acknowledged ({result.safe} safe), {result.unknown} unknown ({result.unknown_kept} kept), "
-    text += f"{result.lost} lost ({result.lost_safe} safe); two writers {[tuple_of(o) for o in result.overlaps]}; "
+    text += f"{result.lost} lost ({result.lost_safe} safe); two writers {[tuple_of(o) for o in result.overlaps]} {[tuple_of(o) for o in result.weak_overlaps]}; "
     text += f"moved {_number(result.moved)}, label/service/status {lags}, whole {_number(result.settled)}; {'>'.join(result.terms)}"
     return f"{text} load {result.load:.1f} {result.note}"
 
@@ -69,6 +69,13 @@ def tuple_of(overlap: Overlap) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} s"
+
+
+def two_writers(results: Sequence[Result]) -> str:
+    """In how many runs; and for how long an old primary took writes that nobody confirmed."""
+    weak = [max(overlap.seconds for overlap in result.weak_overlaps) for result in results if result.weak_overlaps and not result.overlaps]
+    text = str(sum(bool(result.overlaps) for result in results))
+    return f"{text} (and {len(weak)} with unconfirmed writes, {max(weak):.1f} s at most)" if weak else text
 
 
 def row(results: Sequence[Result]) -> str:
@@ -88,7 +95,7 @@ def row(results: Sequence[Result]) -> str:
         f"{sum(result.acknowledged for result in results):,}",
         f"{sum(result.unknown for result in results)}",
         lost,
-        str(sum(bool(result.overlaps) for result in results)),
+        two_writers(results),
         "; ".join(filter(None, (spread(getattr(result, name) for result in results) for name in ("label", "service", "status")))),
         spread(result.settled for result in results),
         spread(result.load for result in results),

@@ -46,6 +46,7 @@ class Result(Struct, frozen=True, kw_only=True):
     settled: float | None  # from the fault; None: not in time
     terms: list[str]  # in the order of their first write
     load: float
+    weak_overlaps: list[Overlap] = []  # overlaps among all writes, also those that no second member confirmed
     note: str = ""
     version: str = ""  # of the server
     began: str = ""  # the fault's local date and time
@@ -166,6 +167,7 @@ def _result(database: Database, crew: Crew, span: _Span, what: tuple[str, bool, 
         lost=len(verdict.lost),
         lost_safe=len(verdict.lost_safe),
         overlaps=list(verdict.overlaps),
+        weak_overlaps=list(verdict.weak_overlaps),
         moved=change[0] - span.since if change else None,
         label=right[0],
         service=right[1],

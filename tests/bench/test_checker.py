@@ -38,6 +38,8 @@ def test_two_members_that_take_writes_at_once_are_found() -> None:
     assert [(overlap.old, overlap.new) for overlap in found] == [("a/1", "b/2")]
     assert found[0].seconds == pytest.approx(0.5)
     assert judge(writes, set()).overlaps == found
+    weak = [*writes[:3], write(1.7, safe=False), write(2.2, term="b/2")]
+    assert (len(judge(weak, set()).overlaps), len(judge(weak, set()).weak_overlaps)) == (0, 1)
 
 
 @pytest.mark.parametrize(
