@@ -58,7 +58,8 @@ def line(result: Result) -> str:
     gaps = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in result.gaps.items())
     lags = "/".join("-" if lag is None else f"{lag:.1f}" for lag in (result.label, result.service, result.status))
     text = f"gap {gaps}; {result.acknowledged} acknowledged ({result.safe} safe), {result.unknown} unknown ({result.unknown_kept} kept), "
-    text += f"{result.lost} lost ({result.lost_safe} safe); two writers {[tuple_of(o) for o in result.overlaps]} {[tuple_of(o) for o in result.weak_overlaps]}; "
+    both = [[tuple_of(overlap) for overlap in found] for found in (result.overlaps, result.weak_overlaps)]
+    text += f"{result.lost} lost ({result.lost_safe} safe); two writers {both[0]}, unconfirmed too {both[1]}; "
     text += f"moved {_number(result.moved)}, label/service/status {lags}, whole {_number(result.settled)}; {'>'.join(result.terms)}"
     return f"{text} load {result.load:.1f} {result.note}"
 
