@@ -61,7 +61,7 @@ class Crew:
         self.through = [Writer(f"{tag}-{number}", client, route) for number, route in enumerate([*routes, routes[0]])]
         self.attached: list[Writer] = []
         if client.attached and not plain:
-            victim = client.primary()
+            victim = primary(database, client)
             network = database.cluster.pod_netns(database.namespace, victim)
             self.attached = [Writer(f"{tag}-attached", client, Route("direct", database.address(victim), client.routes[0].group), network)]
 
@@ -106,7 +106,7 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
     with Crew(database, client, tag, plain=fault.plain) as crew:
         database.wait("writing", crew.warm, 60)
         with without_operator(database.cluster) if stopped else contextlib.nullcontext():
-            victim = "" if fault.plain else client.primary()
+            victim = "" if fault.plain else primary(database, client)
             stage = scene(database, client, victim)
             before = {pod["metadata"]["uid"] for pod in database.members().values()}
             since = time.monotonic()
@@ -124,6 +124,18 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
         if settled is None:
             notes.append(f"not whole: {database.status().get('message')}")
     return _result(database, crew, _Span(since, until, settled), (name, stopped, victim), notes)
+
+
+def primary(database: Database, client: Client) -> str:
+    """As the engine says; asked until it does. Raises TimeoutError."""
+    found = ""
+
+    def ask() -> None:
+        nonlocal found
+        found = client.primary()
+
+    database.wait("telling its primary", lambda: _quiet(ask), 60)
+    return found
 
 
 class _Span(Struct, frozen=True):
