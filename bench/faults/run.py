@@ -104,7 +104,7 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
     notes: list[str] = []
     settled: float | None = None
     with Crew(database, client, tag, plain=fault.plain) as crew:
-        database.wait("writing", crew.warm, 60)
+        database.wait("writing", crew.warm, BACK_SECONDS)
         with without_operator(database.cluster) if stopped else contextlib.nullcontext():
             victim = "" if fault.plain else primary(database, client)
             stage = scene(database, client, victim)
