@@ -160,6 +160,14 @@ def rolling_restart(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def switchover(scene: Scene) -> Iterator[None]:
+    """By the annotation on the Database."""
+    request = f"{PREFIX}switchover={scene.client.heir()}@{time.time():.0f}"
+    scene.database.kubectl("annotate", "database", scene.database.name, request, "--overwrite")
+    yield
+
+
+@contextmanager
+def engine_switchover(scene: Scene) -> Iterator[None]:
     scene.client.switch()
     yield
 
@@ -187,6 +195,7 @@ def evict(scene: Scene) -> Iterator[None]:
 
 FAULTS = {
     "switchover": Fault(switchover, planned=True),
+    "engine-switchover": Fault(engine_switchover, planned=True),
     "evict": Fault(evict, planned=True),
     "delete-pod": Fault(_delete(30), planned=True),
     "delete-pod-now": Fault(_delete(0)),

@@ -12,6 +12,7 @@ from bench.report import machine
 # engine, fault -> wanted p50 and slowest write gap, seconds
 WANTED = {
     ("postgresql", "switchover"): (1.5, 5),
+    ("postgresql", "engine-switchover"): (1.5, 5),
     ("postgresql", "evict"): (1.5, 5),
     ("postgresql", "rolling-restart"): (1.5, 5),
     ("postgresql", "delete-pod"): (3, 8),
@@ -20,6 +21,7 @@ WANTED = {
     ("postgresql", "hang"): (8, 15),
     ("postgresql", "partition-all"): (20, 26),
     ("redis", "switchover"): (2, 4),
+    ("redis", "engine-switchover"): (2, 4),
     ("redis", "evict"): (2, 4),
     ("redis", "delete-pod"): (2, 4),
     ("redis", "rolling-restart"): (2, 4),

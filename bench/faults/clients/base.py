@@ -62,5 +62,8 @@ class Client(Protocol):
     def primary(self) -> str:
         """The pod that is primary, as the engine says; where there are shards, of the first. Raises one of ERRORS."""
 
+    def heir(self) -> str:
+        """The pod that a planned move makes primary. Raises one of ERRORS."""
+
     def switch(self) -> None:
-        """Ask the engine for a planned move of the primary. Raises one of ERRORS."""
+        """Ask the engine itself for a planned move. Raises one of ERRORS."""

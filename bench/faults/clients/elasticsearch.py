@@ -93,8 +93,11 @@ class Elasticsearch:
         shards = self._ask("GET", f"/_cat/shards/{INDEX}?format=json")
         return str(next(shard["node"] for shard in shards if shard["prirep"] == "p"))
 
-    def switch(self) -> None:
+    def heir(self) -> str:
         raise ConnectionError("Elasticsearch moves no copy by itself when asked")
+
+    def switch(self) -> None:
+        self.heir()
 
 
 class ElasticsearchMaster(Elasticsearch):

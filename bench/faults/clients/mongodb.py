@@ -71,5 +71,8 @@ class MongoDB:
     def primary(self) -> str:
         return next(iter(self.database.members()))
 
-    def switch(self) -> None:
+    def heir(self) -> str:
         raise ConnectionError("one member cannot hand over")
+
+    def switch(self) -> None:
+        self.heir()

@@ -161,10 +161,17 @@ class PostgreSQL:
                 return str(leaders[0])
         raise ConnectionError("Patroni names no leader")
 
-    def switch(self) -> None:
-        """To the synchronous standby; Patroni answers when all is done."""
+    def heir(self) -> str:
+        """The synchronous standby: another one would not have all that was acknowledged."""
         cluster = _get(self.database.address(self.primary()), "/cluster")
-        heir = next(member["name"] for member in cluster["members"] if member["role"] in ("sync_standby", "quorum_standby"))
+        standbys = [member["name"] for member in cluster["members"] if member["role"] in ("sync_standby", "quorum_standby")]
+        if not standbys:
+            raise ConnectionError("there is no synchronous standby")
+        return str(standbys[0])
+
+    def switch(self) -> None:
+        """Patroni answers when all is done."""
+        heir = self.heir()
         login = base64.b64encode(f"operator:{self.database.secret('internal')['rest-password']}".encode()).decode()
         body = json.dumps({"leader": self.primary(), "candidate": heir}).encode()
         url = f"http://{self.database.address(self.primary())}:8008/switchover"

@@ -94,6 +94,10 @@ class Redis:
                 continue
         raise ConnectionError("no Sentinel answers")
 
+    def heir(self) -> str:
+        primary = self.primary()
+        return next(pod for pod in self.database.members() if pod != primary)
+
     def switch(self) -> None:
         """Writes wait until a replica has them all, then Sentinel fails over: as the agent does when the primary's pod stops."""
         password = self.database.secret("internal")["operator-password"]

@@ -77,10 +77,15 @@ class RedisCluster:
     def primary(self) -> str:
         return self.owner("0")
 
+    def heir(self) -> str:
+        with closing(server(self.database.address(self.primary()), self.password)) as primary:
+            info = primary.info("replication")
+        replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
+        if not replicas:
+            raise ConnectionError("the shard has no replica")
+        return str(replicas[0]["ip"]).partition(".")[0]
+
     def switch(self) -> None:
         """The replica asks: its primary holds writes until it has them all."""
-        primary = server(self.database.address(self.primary()), self.password)
-        replicas = [value for name, value in primary.info("replication").items() if name.startswith("slave") and isinstance(value, dict)]
-        heir = str(replicas[0]["ip"]).partition(".")[0]
         operator = self.database.secret("internal")["operator-password"]
-        server(self.database.address(heir), operator, "operator").execute_command("CLUSTER", "FAILOVER")
+        server(self.database.address(self.heir()), operator, "operator").execute_command("CLUSTER", "FAILOVER")

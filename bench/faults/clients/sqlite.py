@@ -75,5 +75,8 @@ class SQLite:
     def primary(self) -> str:
         return next(iter(self.database.members()))
 
-    def switch(self) -> None:
+    def heir(self) -> str:
         raise ConnectionError("SQLite has one member")
+
+    def switch(self) -> None:
+        self.heir()
