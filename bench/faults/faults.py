@@ -34,11 +34,10 @@ class Scene(Struct, frozen=True):
 
 
 class Fault(Struct, frozen=True):
-    """``hold``: seconds that it lasts. ``planned``: somebody asked for it, so the database is to hand over first."""
+    """``hold``: seconds that it lasts."""
 
     inject: Callable[[Scene], AbstractContextManager[None]]
     hold: float = 0.0
-    planned: bool = False
     replaces: bool = False  # every pod: it is over when none of those before is left
     members: int = 0  # at the beginning; 0: as many as the engine's table has
     plain: bool = False  # no member is its victim, and clients come through the Service alone
@@ -194,10 +193,10 @@ def evict(scene: Scene) -> Iterator[None]:
 
 
 FAULTS = {
-    "switchover": Fault(switchover, planned=True),
-    "engine-switchover": Fault(engine_switchover, planned=True),
-    "evict": Fault(evict, planned=True),
-    "delete-pod": Fault(_delete(30), planned=True),
+    "switchover": Fault(switchover),
+    "engine-switchover": Fault(engine_switchover),
+    "evict": Fault(evict),
+    "delete-pod": Fault(_delete(30)),
     "delete-pod-now": Fault(_delete(0)),
     "kill": Fault(kill),
     "hang": Fault(stop, hold=30.0),
@@ -210,6 +209,6 @@ FAULTS = {
     "operator-down": Fault(operator_down, hold=20.0),
     "api-server-down": Fault(api_server_down, hold=45.0),
     "all-pods": Fault(all_pods, replaces=True),
-    "rolling-restart": Fault(rolling_restart, planned=True, replaces=True),
-    "scale": Fault(scale, planned=True, members=1, plain=True),
+    "rolling-restart": Fault(rolling_restart, replaces=True),
+    "scale": Fault(scale, members=1, plain=True),
 }
