@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fault", choices=sorted(FAULTS), action="append", help="repeatable; default: those of the engine's table")
     parser.add_argument("--runs", type=int, default=10, metavar="N", help="of each, default 10")
     parser.add_argument("--operator-stopped", action="store_true", help="the operator does not run during the fault")
+    parser.add_argument("--installed", action="store_true", help="the cluster runs with the operator that it has: neither is touched")
     parser.add_argument("--load", type=float, metavar="L", help="each run waits, 5 minutes at most, for a load average below L")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append each run as a line")
     parser.add_argument("--from", type=Path, dest="lines", action="append", metavar="FILE", help="no run: the table of the runs in FILE")
@@ -111,9 +112,10 @@ def main() -> int:
         tell(flags, [msgspec.json.decode(line, type=Result) for line in lines])
         return 0
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as after Ctrl-C: what goes on is undone
-    place = Embedded(Progress(quiet=True))
-    place.up()
-    install_operator(place)
+    if not flags.installed:
+        place = Embedded(Progress(quiet=True))
+        place.up()
+        install_operator(place)
     results: list[Result] = []
     failed = 0
     for name in flags.engine or ENGINES:
@@ -127,7 +129,7 @@ def main() -> int:
     tell(flags, results)
     if failed:
         print(f"{failed} runs gave no result.")
-    return 0 if results and not failed and not any(result.lost_safe or result.overlaps for result in results) else 1
+    return 0 if results and not failed and not any(result.lost_safe or result.overlaps or not result.read for result in results) else 1
 
 
 if __name__ == "__main__":

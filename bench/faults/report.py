@@ -88,6 +88,8 @@ def row(results: Sequence[Result]) -> str:
     lost = f"{sum(result.lost_safe for result in results)}"
     weak = sum(result.lost for result in results) - sum(result.lost_safe for result in results)
     lost += f" (and {weak} that no second member had confirmed)" if weak else ""
+    unread = sum(not result.read for result in results)
+    lost += f"; {unread} runs not read back" * bool(unread)
     cells = [
         first.engine,
         fault,

@@ -20,7 +20,7 @@ WARM = 20  # writes of each client before the fault
 STEADY_SECONDS = 3.0  # of writes without an error, after which a database counts as back
 BACK_SECONDS = 180.0
 SETTLE_SECONDS = 300.0
-ROLE_SECONDS = 60.0
+READ_SECONDS = 300.0
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -47,6 +47,7 @@ class Result(Struct, frozen=True, kw_only=True):
     terms: list[str]  # in the order of their first write
     load: float
     weak_overlaps: list[Overlap] = []  # overlaps among all writes, also those that no second member confirmed
+    read: bool = True  # False: the keys could not be read back, so nobody knows what is lost
     note: str = ""
     version: str = ""  # of the server
     began: str = ""  # the fault's local date and time
@@ -161,7 +162,11 @@ def _result(database: Database, crew: Crew, span: _Span, what: tuple[str, bool, 
         nonlocal present
         present = crew.client.present(keys)
 
-    database.wait("read", lambda: _quiet(read), 120)
+    try:
+        database.wait("read", lambda: _quiet(read), READ_SECONDS)
+    except TimeoutError as error:
+        notes.append(f"nothing could be read back: {error}")
+        present = set(keys)
     verdict = checker.judge(crew.writes(), present)
     change = checker.role_change(crew.writes(), span.since)
     right = _right(database, change)
@@ -187,6 +192,7 @@ def _result(database: Database, crew: Crew, span: _Span, what: tuple[str, bool, 
         settled=span.settled,
         terms=list(dict.fromkeys(write.term for write in checker.acknowledged(crew.writes()))),
         load=os.getloadavg()[0],
+        read=not any(note.startswith("nothing could be read") for note in notes),
         note=" | ".join(notes),
         version=str(database.status().get("version", "")),
         began=f"{datetime.datetime.now() - datetime.timedelta(seconds=time.monotonic() - span.since):%Y-%m-%d %H:%M}",

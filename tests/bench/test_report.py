@@ -43,6 +43,10 @@ def test_a_row_shows_what_was_lost_and_who_wrote_at_once() -> None:
     assert cells[cells.index("1 (and 2 that no second member had confirmed)") + 1] == "1"
 
 
+def test_runs_that_nobody_could_read_back_are_told() -> None:
+    assert "| 0; 1 runs not read back |" in row([result(), result(read=False)])
+
+
 def test_runs_without_the_operator_have_a_row_of_their_own() -> None:
     assert len(table([result(), result(operator_stopped=True), result(fault="hang")]).splitlines()) == 2 + 3
 
