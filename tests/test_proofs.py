@@ -73,5 +73,14 @@ def test_nothing_is_tolerated_in_silence(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "K01 has a test now" in "\n".join(_of(real, monkeypatch, every, {"K01": {"case": "a", "without": "why"}}))
 
 
+def test_a_reason_goes_once_a_test_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = collect.Test("tests/test_x.py", "test_x", "pods", False, ("spec.replicas",), ("K01",))
+    monkeypatch.setattr(page, "_collected", lambda: (real,))
+    rows = '[rows]\n"spec.replicas" = "why"\n"spec.type" = "why"\n'
+    cases = '[cases]\nK01 = { case = "a", without = "why" }\nK02 = { case = "b", without = "why" }\n'
+    text, left = rows + cases, '[rows]\n"spec.type" = "why"\n' + cases.replace(', without = "why"', "", 1)
+    assert page.mended(text) == left
+
+
 def test_the_page_is_current() -> None:
     assert page.problems() == []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct, field
 
+from database_operator.api.status import Role
 from database_operator.engines.base import Member, Probe
 from database_operator.kube.objects import Key
 from database_operator.reconcile.connections.base import Connection, Target, Unreachable
@@ -18,6 +19,7 @@ from database_operator.reconcile.connections.base import Connection, Target, Unr
 log = logging.getLogger(__name__)
 
 ASK_TIMEOUT = 5.0  # seconds a member may take
+PROMPT = 1.0  # seconds after which what the others said is told without it
 UNSETTLED = 30.0  # seconds between rounds while a Database moves
 EVENTFUL = (0.5, 30.0)  # seconds: after an event of a pod every 0.5 s, for 30 s
 MOST_ROUNDS = 100  # a second, over all Databases in such a time: a node's loss must not leave no time for passes
@@ -37,6 +39,7 @@ class _Watched(Struct):
     settled: bool = False
     eventful_until: float = 0.0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    late: dict[str, asyncio.Task[Probe | None]] = field(default_factory=dict)  # by pod UID: members that have not answered yet
     task: asyncio.Task[None] | None = None
 
 
@@ -79,12 +82,14 @@ class Prober:
     def forget(self, key: Key) -> None:
         self._eventful.discard(key)
         watched = self._watched.pop(key, None)
-        if watched is not None and watched.task is not None:
-            watched.task.cancel()
+        if watched is not None:
+            for task in (watched.task, *watched.late.values()):
+                if task is not None:
+                    task.cancel()
 
     async def close(self) -> None:
         """Stop asking."""
-        tasks = [watched.task for watched in self._watched.values() if watched.task]
+        tasks = [task for watched in self._watched.values() for task in (watched.task, *watched.late.values()) if task]
         for key in list(self._watched):
             self.forget(key)
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -109,16 +114,36 @@ class Prober:
         return asked.seconds * random.uniform(0.9, 1.1)  # noqa: S311 spreads the load, guards nothing
 
     async def _round(self, key: Key, watched: _Watched, asked: Asked) -> bool:
-        """Ask all members; False where none could be asked: an event of a pod comes before one can."""
+        """Ask all members; False where none could be asked: an event of a pod comes before one can.
+
+        One that takes long, as a hung primary does, does not keep back what the others say: that is told after ``PROMPT``,
+        and a late answer ends the pause after the round.
+        """
         members = [member for member in asked.target.members if member.ip and member.running and not member.terminating]
-        found = await asyncio.gather(*(self._one(asked, member) for member in members))
-        answers = {member.uid: answer for member, answer in zip(members, found, strict=True)}
-        if self._differ(watched.answers, answers):
-            watched.answers = answers
+        for gone in watched.late.keys() - {member.uid for member in members}:
+            watched.late.pop(gone).cancel()
+        loop = asyncio.get_running_loop()
+        tasks = {member.uid: watched.late.get(member.uid) or loop.create_task(self._one(asked, member)) for member in members}
+        watched.late = tasks  # where the round is cancelled, all of them are
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=PROMPT)
+        said = {uid: task.result() for uid, task in tasks.items() if task.done()}
+        watched.late = {uid: task for uid, task in tasks.items() if not task.done()}
+        for task in watched.late.values():
+            task.add_done_callback(lambda _: watched.wake.set())
+        before, watched.answers = watched.answers, said | self._still_held(watched, said)
+        if self._differ(before, watched.answers):
             self._changed(key)
-        else:
-            watched.answers = answers
         return bool(members)
+
+    @staticmethod
+    def _still_held(watched: _Watched, said: Mapping[str, Probe | None]) -> dict[str, Probe | None]:
+        """What late members said last, but not that they are the primary where another says so now."""
+        primaries = {answer.shard for answer in said.values() if answer is not None and answer.role is Role.PRIMARY}
+        held = {uid: watched.answers[uid] for uid in watched.late if uid in watched.answers}
+        return {
+            uid: None if answer and answer.role is Role.PRIMARY and answer.shard in primaries else answer for uid, answer in held.items()
+        }
 
     async def _one(self, asked: Asked, member: Member) -> Probe | None:
         async with self._slots:

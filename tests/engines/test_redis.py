@@ -208,8 +208,8 @@ def test_a_parameter_wins() -> None:
 
 def test_settings_are_sorted_and_hold_what_the_operator_owns() -> None:
     assert settings_of(given_parameters({"maxmemory": "64mb", "databases": 4})) == (
-        "appendonly yes\ndatabases 4\ndir /data\nmaxmemory 67108864\nmaxmemory-policy noeviction\nmin-replicas-to-write 0\n"
-        "port 6379\nprotected-mode no\nrepl-diskless-sync-delay 1\n"
+        "appendonly yes\ndatabases 4\ndir /data\nmaxmemory 67108864\nmaxmemory-policy noeviction\nmin-replicas-max-lag 3\n"
+        "min-replicas-to-write 0\nport 6379\nprotected-mode no\nrepl-diskless-sync-delay 1\n"
     )
 
 

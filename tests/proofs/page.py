@@ -1,5 +1,6 @@
 """The page, and what is wrong with it: a row without a test or a reason, a marker without a row, a reason that is no longer true."""
 
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable
@@ -78,6 +79,19 @@ def _judged(key: str, tested: bool, reason: str, remedy: str) -> list[str]:
     if tested and reason:
         return [f"{CATALOGUE}: {key} has a test now: remove its reason"]
     return [] if tested or reason else [f"{key} has neither a test nor a reason: {remedy}, or say why not in {CATALOGUE}"]
+
+
+def mended(catalogue: str) -> str:
+    """The catalogue's text without the reasons of rows and cases that have a test now."""
+    proven = {key for key, found in _by("proves").items() if any(test.level != UNIT for test in found)}
+    carried = _by("cases")
+    lines = []
+    for line in catalogue.splitlines(keepends=True):
+        key = line.partition(" = ")[0].strip('"')
+        if key in proven:
+            continue
+        lines.append(re.sub(r', without = "[^"]*"', "", line) if key in carried else line)
+    return "".join(lines)
 
 
 def page() -> str:

@@ -19,9 +19,10 @@ SETTLED = 300.0
 
 
 class World:
-    """Databases of one member each, whose answers the test decides."""
+    """Databases of one member each, or more, whose answers the test decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: int = 1) -> None:
+        self.members = members
         self.answer: dict[str, Any] = {}
         self.asked: list[tuple[float, str]] = []
         self.changed: list[Key] = []
@@ -30,7 +31,10 @@ class World:
     def ask(self, key: Key) -> Asked | None:
         metadata = Metadata(name=key.name, namespace=key.namespace)
         database = Resolved(metadata=metadata, spec=DatabaseSpec(type=EngineType.REDIS, version="7"))
-        members = (Member(pod=f"{key.name}-0", uid=f"uid-{key.name}", ip="127.0.0.1", running=True),)
+        members = tuple(
+            Member(pod=f"{key.name}-{number}", uid=f"uid-{key.name}" + f"-{number}" * (number > 0), ip="127.0.0.1", running=True)
+            for number in range(self.members)
+        )
         session: aiohttp.ClientSession = None  # type: ignore[assignment]  # never used: the probe is ours
         target = Target(database=database, platform=Platform(agent_image="x"), session=session, members=members)
         return Asked(target, Connection(probe=self.probe), SETTLED)
@@ -111,6 +115,50 @@ def test_fifty_that_hang_cost_nobody_else_anything() -> None:
         assert world.prober.answers(KEY) == {"uid-a": Probe(role=Role.PRIMARY)}
         await asyncio.sleep(10)
         assert world.prober.answers(Key("n", "hung7")) == {"uid-hung7": None}
+        await world.prober.close()
+
+    run(scenario())
+
+
+def test_a_hung_primary_does_not_keep_back_who_is_primary_now() -> None:
+    async def scenario() -> None:
+        world = World(members=3)
+        old, new, third = Probe(role=Role.PRIMARY), Probe(role=Role.PRIMARY, lag_bytes=None), Probe(role=Role.REPLICA)
+        world.answer |= {"a-0": old, "a-1": third, "a-2": third}
+        world.prober.want(KEY, settled=True)
+        await asyncio.sleep(10)
+        world.answer |= {"a-0": "hangs", "a-1": new}
+        changes = len(world.changed)
+        world.prober.event(KEY)
+        await asyncio.sleep(1.5)
+        assert world.prober.answers(KEY) == {"uid-a": None, "uid-a-1": new, "uid-a-2": third}
+        assert len(world.changed) == changes + 1
+        asked = len(world.times("a-2"))
+        await asyncio.sleep(5)
+        assert len(world.times("a-2")) > asked + 2  # the others are asked on while it hangs
+        assert world.times("a-0")[-1] - world.times("a-0")[-2] >= 4  # and it is not asked again before its time is up
+        world.answer["a-0"] = third
+        await asyncio.sleep(10)
+        assert world.prober.answers(KEY)["uid-a"] == third
+        await world.prober.close()
+
+    run(scenario())
+
+
+def test_what_a_slow_member_said_stands_until_it_answers() -> None:
+    async def scenario() -> None:
+        world = World(members=2)
+        world.answer["a-1"] = Probe(role=Role.REPLICA)
+        world.prober.want(KEY, settled=True)
+        await asyncio.sleep(10)
+        world.answer["a-1"] = "hangs"
+        world.prober.event(KEY)
+        await asyncio.sleep(3)
+        assert world.prober.answers(KEY)["uid-a-1"] == Probe(role=Role.REPLICA)
+        await asyncio.sleep(4)
+        assert world.prober.answers(KEY)["uid-a-1"] is None
+        world.prober.forget(KEY)
+        await asyncio.sleep(1)
         await world.prober.close()
 
     run(scenario())

@@ -45,11 +45,11 @@ def agent_rules(database: Resolved) -> list[Manifest]:
     ]
 
 
-def _probe(path: str, period: int, failures: int) -> Manifest:
+def _probe(path: str, period: int, failures: int, timeout: int = 5) -> Manifest:
     return {
         "httpGet": {"path": path, "port": c.AGENT},
         "periodSeconds": period,
-        "timeoutSeconds": 5,
+        "timeoutSeconds": timeout,
         "failureThreshold": failures,
     }
 
@@ -67,7 +67,8 @@ def _environment(database: Resolved) -> list[Manifest]:
 def pod_parts(database: Resolved, inputs: Inputs) -> PodParts:
     """The memory volumes: sockets and the one file with passwords, and shared memory beyond a container's 64 MiB for parallel queries.
 
-    Only the loop of Patroni decides about liveness: recovery and a clone may take hours.
+    Only the loop of Patroni decides about liveness: recovery and a clone may take hours. An answer may be late there, as on a
+    node with too little CPU, where a restart of every member would make it worse; a hung Patroni goes after 30 s as before.
     """
     return PodParts(
         image=image.reference(database, official_image(database.spec.version), inputs.platform.image_registry),
@@ -78,7 +79,7 @@ def pod_parts(database: Resolved, inputs: Inputs) -> PodParts:
         ports={c.DATABASE: config.PORT, c.AGENT: c.AGENT_PORT},
         env=_environment(database),
         readiness=_probe("/readiness", period=2, failures=3),
-        liveness=_probe("/liveness", period=10, failures=3),
+        liveness=_probe("/liveness", period=10, failures=3, timeout=10),
         startup=_probe("/liveness", period=1, failures=STARTUP_SECONDS),
         mounts=[{"name": RUN_VOLUME, "mountPath": config.SOCKET_PATH}, {"name": SHM_VOLUME, "mountPath": "/dev/shm"}],  # noqa: S108
         volumes=[

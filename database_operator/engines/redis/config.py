@@ -135,6 +135,8 @@ def parameters(database: Resolved) -> dict[str, str]:
         "appendonly": "yes",
         "maxmemory": str(default_maxmemory(database)),
         "maxmemory-policy": "noeviction",
+        # one that is cut off stops about when Sentinel, after 3 s without it, chooses another: Redis' own 10 s are too many by far
+        "min-replicas-max-lag": "3",
         "min-replicas-to-write": str(least_replicas(database)),
         "repl-diskless-sync-delay": "1",  # seconds a first replica waits for others to share its copy
     }

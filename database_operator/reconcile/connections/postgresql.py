@@ -70,7 +70,9 @@ def position(status: Mapping[str, Any]) -> int | None:
 
 
 async def _primary_position(target: Target, member: Member) -> int | None:
-    primary = next((other for other in target.members if other.role_label == "primary" and other.pod != member.pod and other.ip), None)
+    """None also of a primary that is on its way out: Patroni then takes connections and answers none."""
+    candidates = (other for other in target.members if other.role_label == "primary" and other.pod != member.pod)
+    primary = next((other for other in candidates if other.ip and not other.terminating), None)
     if primary is None:
         return None
     try:
