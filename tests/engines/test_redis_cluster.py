@@ -141,6 +141,11 @@ def test_topology(members: list[Member], want: Action | None) -> None:
     assert next_step(*members) == want
 
 
+def test_a_silent_cluster_is_not_settled() -> None:
+    assert next_step(*[member(number, reached=False) for number in range(6)]) == Wait("no member answers")
+    assert next_step(*[member(number, reached=None) for number in range(6)]) is None
+
+
 def test_a_shard_without_replica_is_restarted_as_it_is() -> None:
     three = [member(number, settled(number, knows=tuple(IDS[:3])), outdated=number == 1) for number in range(3)]
     assert next_step(*three, wanted=3) == Restart("cache-1")

@@ -22,9 +22,7 @@ def topology(database: Resolved, observation: Observation) -> Action | None:
     if observation.wanted == 0:
         return None
     if not any(member.reached for member in observation.members):
-        leaving = [member.pod for member in observation.members if ordinal(member) >= observation.wanted]
-        # an operator that has just started has asked nobody yet
-        return Wait(f"{', '.join(leaving)} leaves once a member says who is primary", Reason.SCALING) if leaving else None
+        return _unasked(database, observation)
     if database.redis.mode is RedisMode.CLUSTER:
         return _password(observation.members) or cluster.topology(database, observation) or _configure(database, observation)
     return (
@@ -36,6 +34,15 @@ def topology(database: Resolved, observation: Observation) -> Action | None:
         or _rollout(observation)
         or _configure(database, observation)
     )
+
+
+def _unasked(database: Resolved, observation: Observation) -> Action | None:
+    """Nobody answers: an operator that has just started has asked nobody yet. What a cluster lacks cannot be told then."""
+    leaving = [member.pod for member in observation.members if ordinal(member) >= observation.wanted]
+    if leaving:
+        return Wait(f"{', '.join(leaving)} leaves once a member says who is primary", Reason.SCALING)
+    silent = any(member.reached is False for member in observation.members)
+    return Wait("no member answers") if silent and database.redis.mode is RedisMode.CLUSTER else None
 
 
 def _label(observation: Observation) -> Action | None:
