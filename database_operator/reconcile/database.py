@@ -258,7 +258,7 @@ async def _act(at: Pass, seen: Observation, action: Action) -> Action:
     try:
         await act(at, seen, action)
     except (Unreachable, TimeoutError) as error:
-        return Wait(f"{type(action).__name__.lower()} not taken yet: {error or 'no answer in time'}")
+        return Wait(f"{type(action).__name__.lower()} not taken yet: {str(error) or 'no answer in time'}")
     if not isinstance(action, Wait):
         at.ctx.probes.event(Key(at.database.namespace, at.database.name))  # what the engine says now decides the next step
     return action
