@@ -23,6 +23,7 @@ from database_operator.reconcile.views import DATABASE
 
 MOVES = ("switchover", "rebuild")
 PATIENCE = 60.0  # seconds that a request may take to be carried out; a planned move takes a few, Sentinel's up to 20
+FRESH = 1.0  # seconds in which members are asked anew before anything is decided: of a settled Database the answers are minutes old
 AGAIN = 15.0  # seconds until an engine that took a request is asked once more; an election may take as long
 
 Answers = tuple[Answered, ...]
@@ -87,6 +88,9 @@ async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | 
     if name not in known or known[name].value != value:
         known[name] = Request(value, ctx.now())
     request = known[name]
+    if ctx.now() - request.since < FRESH:
+        ctx.probes.event(Key(at.database.namespace, at.database.name))
+        return Wait("the members are being asked")
     verdict = judge(at.database, at.engine, seen, name, value)
     match verdict:
         case Refused(why=why):

@@ -27,8 +27,9 @@ def ask(running: Running, seconds: float = 120.0, **values: str) -> dict[str, An
         return all(kept.get(key) == value for key, value in values.items())
 
     running.wait(f"handled: {values}", handled, seconds)
-    print(f"{values}: {time.monotonic() - began:.1f} s")
-    return running.status()
+    status = running.status()
+    print(f"{values}: {time.monotonic() - began:.1f} s, {status.get('message')}")
+    return status
 
 
 def claims(running: Running) -> dict[str, str]:
@@ -63,7 +64,7 @@ def test_postgresql_takes_requests(database: Make) -> None:
 
     for target in others:  # one of them is not the synchronous standby
         with postgresql.Writer(pg) as writer:
-            ask(pg, switchover=target)
+            assert "refused" not in str(ask(pg, switchover=target).get("message"))
             assert postgresql.primary(pg) == target
         assert not postgresql.lost(pg, writer.acknowledged)
         print(f"switchover to {target}: {writer.gap:.1f} s without a write")
@@ -111,6 +112,7 @@ def test_postgresql_takes_requests(database: Make) -> None:
 def test_redis_takes_requests(database: Make) -> None:
     cache = database(redis.manifest("cache", replicas=3))
     cache.wait_settled()
+    cache.wait("healthy", lambda: degraded(cache) == "AllMembersHealthy", 120)  # the Sentinels too
     acknowledged = [f"before-{number}" for number in range(20)]
     for key in acknowledged:
         cache.wait("written", lambda key=key: redis.write(cache, key), 30)  # type: ignore[misc]
@@ -118,8 +120,8 @@ def test_redis_takes_requests(database: Make) -> None:
     target, other = [f"cache-{ordinal}" for ordinal in range(3) if f"cache-{ordinal}" != first]
     before = cache.uids()
 
-    ask(cache, switchover=target)
-    assert redis.primary(cache) == target
+    assert "refused" not in str(ask(cache, switchover=target).get("message"))
+    cache.wait("the Service follows", lambda: redis.primary(cache) == target, 30)
     cache.wait("written", lambda: redis.write(cache, "after"), 30)
     assert redis.kept(cache, [*acknowledged, "after"])
     cache.wait_settled()
