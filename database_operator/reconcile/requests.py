@@ -92,7 +92,10 @@ async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | 
         ctx.probes.event(Key(at.database.namespace, at.database.name))
         return Wait("the members are being asked")
     verdict = judge(at.database, at.engine, seen, name, value)
+    going = request.acted_at is not None and ctx.now() - request.acted_at < AGAIN
     match verdict:
+        case Refused(why=why) if going:  # a member on its way to lead is neither a replica in sync nor the primary
+            return Wait(f"{name} goes on: {why}")
         case Refused(why=why):
             return Answered(name=name, value=value, note=why, refused=True)
         case Handled(note=note):
@@ -102,7 +105,7 @@ async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | 
     if late:
         why = verdict.message if isinstance(verdict, Wait) else request.last or "the engine did not do it"
         return Answered(name=name, value=value, note=f"given up after {PATIENCE:.0f} s: {why}", refused=True)
-    if isinstance(verdict, Wait) or (request.acted_at is not None and ctx.now() - request.acted_at < AGAIN):
+    if isinstance(verdict, Wait) or going:
         return verdict
     try:
         await _carry_out(at, seen, request, verdict, name)

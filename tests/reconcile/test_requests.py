@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from database_operator.build import constants as c
@@ -207,6 +208,32 @@ def test_a_clone_rests_on_what_the_members_say_now(control_plane: ControlPlane) 
         assert (await uids(at, r.POD), await uids(at, r.PERSISTENT_VOLUME_CLAIM)) == before
         at.engines.probe = told  # type: ignore[method-assign]
         await handled(at, rebuild=f"{NAME}-2")
+
+    run(control_plane, scenario)
+
+
+def test_a_member_on_its_way_to_lead_is_not_refused(control_plane: ControlPlane) -> None:
+    """Between the engine's yes and the new role its link is down, as Redis' is."""
+
+    async def scenario(at: Hub) -> None:
+        await settled(at, "Redis", 3)
+        told, moved, asked = at.engines.probe, at.engines.switchover, []
+
+        async def takes(target: Any, to: str) -> None:
+            asked.append(to)
+            if len(asked) == 1:
+                asyncio.get_running_loop().call_later(3, lambda: asked.append("moved"))
+
+        async def between(target: Any, member: Any) -> Any:
+            if asked[-1:] == ["moved"]:
+                await moved(target, f"{NAME}-1")
+            found = await told(target, member)
+            return msgspec.structs.replace(found, lag_bytes=None) if asked == [f"{NAME}-1"] and member.pod == f"{NAME}-1" else found
+
+        at.engines.probe, at.engines.switchover = between, takes  # type: ignore[method-assign]
+        status = await ask(at, switchover=f"{NAME}-1")
+        assert (status["primary"], status.get("message")) == (f"{NAME}-1", None)
+        assert asked == [f"{NAME}-1", "moved"]
 
     run(control_plane, scenario)
 
