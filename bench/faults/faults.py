@@ -51,13 +51,17 @@ def scene(database: Database, client: Client, victim: str) -> Scene:
 
 
 def _runs(pid: int, process: str) -> bool:
+    """By the name that it was started as: its file may be called otherwise, as Debian's redis-server is redis-check-rdb."""
     try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == process
+        return Path(f"/proc/{pid}/comm").read_text().strip() == process
     except OSError:
         return False
 
 
 def _send(pids: list[int], number: signal.Signals) -> None:
+    """Raises ClusterError where there is nobody: a fault that did not happen must not count."""
+    if not pids:
+        raise ClusterError("the victim has no such process")
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -88,7 +92,9 @@ def _stopped(pids: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        _send([pid for pid in pids if started[pid] and _started(pid) == started[pid]], signal.SIGCONT)
+        left = [pid for pid in pids if started[pid] and _started(pid) == started[pid]]
+        if left:
+            _send(left, signal.SIGCONT)
 
 
 def stop(scene: Scene) -> AbstractContextManager[None]:

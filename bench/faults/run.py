@@ -104,6 +104,7 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
     tag = f"{name}-{time.time_ns() // 10**6}"
     notes: list[str] = []
     settled: float | None = None
+    happened = False
     with Crew(database, client, tag, plain=fault.plain) as crew:
         database.wait("writing", crew.warm, BACK_SECONDS)
         with without_operator(database.cluster) if stopped else contextlib.nullcontext():
@@ -113,10 +114,13 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
             since = time.monotonic()
             try:
                 with fault.inject(stage):
+                    happened = True
                     _hold(database, fault, since)
                 database.wait("replaced", lambda: not fault.replaces or not _left(database, before), BACK_SECONDS)
                 database.wait("writing again", lambda: crew.steady(since), BACK_SECONDS)
             except (TimeoutError, ClusterError) as error:
+                if not happened:
+                    raise
                 notes.append(f"{error}; {crew.errors()}")
             until = time.monotonic()
         with contextlib.suppress(TimeoutError):

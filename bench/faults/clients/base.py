@@ -41,7 +41,7 @@ class Client(Protocol):
 
     @property
     def process(self) -> str:
-        """Name of the server's executable."""
+        """The server's name as the kernel has it, in /proc/<pid>/comm; "": every process of the container."""
 
     @property
     def routes(self) -> Sequence[Route]:
