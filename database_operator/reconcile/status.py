@@ -1,6 +1,7 @@
 """From all that a pass saw to the status a person reads. Pure."""
 
 import datetime
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -271,8 +272,7 @@ def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outc
     made = conditions(database, engine, outcome, now)
     members = outcome.observation.members
     versions = sorted({member.version for member in members if member.version})
-    primary = outcome.observation.primary
-    shown = primary is not None and not (database.type.value == "Redis" and database.redis.mode is RedisMode.CLUSTER)
+    sharded = database.type.value == "Redis" and database.redis.mode is RedisMode.CLUSTER
     answering = sum(member.ready for member in members)
     address = host(database, platform)
     notes = [condition.message for condition in made if _worth_saying(condition)] + _refused(database, outcome) + ignored(database, engine)
@@ -286,7 +286,7 @@ def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outc
         service_name=names.service(database.name),
         endpoint=f"{address}:{engine.port}",
         connection_string=engine.connection_string(database, address),
-        primary=primary.pod if shown and primary else None,
+        primary=None if sharded else shown_primary(members),
         members=_members(database, outcome),
         version=versions[0] if versions else database.status.version,
         storage=StorageStatus(outcome.storage or database.spec.storage.size),
@@ -297,15 +297,24 @@ def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outc
     )
 
 
+def shown_primary(members: Sequence[Member]) -> str | None:
+    """The pod that says it is the primary; where an old one that hangs or stops still says so too, the one that stays and is labelled."""
+    claiming = [member for member in members if member.role is Role.PRIMARY]
+    staying = [member for member in claiming if not member.terminating] or claiming
+    labelled = [member for member in staying if member.role_label == Role.PRIMARY.value]
+    return next((found[0].pod for found in (staying, labelled) if len(found) == 1), None)
+
+
 def worth_writing(before: DatabaseStatus, made: DatabaseStatus) -> bool:
-    """While members come up, only what a person can act on is told: a reason, or one more that answers."""
+    """While members come up, only what a person can act on is told: a reason, one more that answers, or that the primary moved."""
 
     def told(status: DatabaseStatus) -> object:
         reasons = [(condition.type, condition.status, condition.reason) for condition in status.conditions if condition.type != "Degraded"]
         return status.phase, reasons, status.ready, status.observed_generation, status.requests
 
     coming_up = before.phase is Phase.CREATING and made.phase is Phase.CREATING
-    return told(before) != told(made) if coming_up else before != made
+    moved = None not in (before.primary, made.primary) and before.primary != made.primary
+    return told(before) != told(made) or moved if coming_up else before != made
 
 
 def _worth_saying(condition: Condition) -> bool:

@@ -12,7 +12,7 @@ from database_operator.api.status import Condition, DatabaseStatus, Lag, Phase, 
 from database_operator.engines.base import Command, Member, Observation, Platform, Restart, Wait
 from database_operator.engines.registry import ENGINES
 from database_operator.reconcile import blockers, versions
-from database_operator.reconcile.status import BEHIND_BYTES, PATIENCE, Answered, Outcome, lag, status, stood, worth_writing
+from database_operator.reconcile.status import BEHIND_BYTES, PATIENCE, Answered, Outcome, lag, shown_primary, status, stood, worth_writing
 from database_operator.reconcile.views import ClaimView, PodSpecView, PodView
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -104,6 +104,31 @@ def test_what_a_settled_database_shows() -> None:
     assert found.message is None
     assert found.binding is not None
     assert found.binding.name == "shop-credentials"
+
+
+@pytest.mark.parametrize(
+    ("old", "shown"),
+    [
+        pytest.param(Member(pod="shop-0", role=Role.REPLICA), "shop-1", id="it follows"),
+        pytest.param(Member(pod="shop-0", role=Role.PRIMARY, terminating=True, role_label="primary"), "shop-1", id="it stops"),
+        pytest.param(Member(pod="shop-0", role=Role.PRIMARY), "shop-1", id="it hangs, and the new one took its label"),
+        pytest.param(Member(pod="shop-0", role=Role.PRIMARY, role_label="primary"), None, id="nobody can tell"),
+    ],
+)
+def test_the_new_primary_is_shown_while_the_old_one_still_says_that_it_is(old: Member, shown: str | None) -> None:
+    new = Member(pod="shop-1", role=Role.PRIMARY, role_label="primary")
+    assert shown_primary([old, new]) == shown
+    assert shown_primary([msgspec.structs.replace(old, role=Role.PRIMARY)]) == "shop-0"
+    assert shown_primary([Member(pod="shop-0")]) is None
+
+
+def test_a_primary_that_moves_is_told_while_members_come_up() -> None:
+    coming = made(database(), observation=seen(DOWN))
+    assert coming.phase is Phase.CREATING
+    was, is_now = (msgspec.structs.replace(coming, primary=pod) for pod in ("shop-0", "shop-1"))
+    assert worth_writing(was, is_now)
+    assert not worth_writing(coming, is_now)  # the first is told with what comes next
+    assert not worth_writing(was, coming)
 
 
 def test_an_unreachable_member_is_said_to_be() -> None:
