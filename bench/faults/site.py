@@ -176,7 +176,7 @@ class Database:
         status = database.get("status", {})
         reasons = {condition["type"]: condition["reason"] for condition in status.get("conditions", [])}
         fresh = status.get("observedGeneration") == database.get("metadata", {}).get("generation", 0)
-        return bool(fresh and status.get("phase") == "Ready" and reasons.get("Progressing") == "Settled")
+        return bool(fresh and status.get("phase") == "Ready" and reasons.get("Progressing") in ("Settled", "UpdatePending"))
 
     def whole(self) -> bool:
         """Settled, and every member that is wanted is there and ready."""
