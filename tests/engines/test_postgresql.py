@@ -341,3 +341,9 @@ def test_binding() -> None:
     assert data["ro-uri"] == "postgresql://app:s3cret@orders-ro.shop.svc.cluster.local:5432/shop"
     assert "ro-uri" not in ENGINE.credentials(database(), "x", PLATFORM)
     assert ENGINE.connection_string(database(), "h") == "postgresql://<username>:<password>@h:5432/postgres"
+
+
+def test_p07_a_standby_that_is_cut_off_is_given_up_soon_unless_the_user_says_otherwise() -> None:
+    assert config.server_parameters(database())["wal_sender_timeout"] == "10s"
+    wanted = given_parameters({"wal_sender_timeout": "1min"})
+    assert config.server_parameters(wanted)["wal_sender_timeout"] == "1min"

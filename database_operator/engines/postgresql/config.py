@@ -78,11 +78,14 @@ def parameters(database: Resolved) -> dict[str, str | int]:
 
 
 def _derived(database: Resolved) -> dict[str, str]:
-    """What follows from memory and volume; a parameter of the user wins over each."""
+    """Our own defaults, and what follows from memory and volume; a parameter of the user wins over each."""
     limit = database.spec.resources.memory_limit
     memory = quantity.mebibytes(limit) if limit else DEFAULT_MEMORY_MEBIBYTES
     volume = quantity.mebibytes(database.spec.storage.size)
     derived = {
+        # a standby that is cut off or hangs holds up every commit that waits for it until the primary gives it up: a minute by default
+        "wal_sender_timeout": "10s",
+        "wal_receiver_timeout": "10s",
         "shared_buffers": f"{max(memory // 4, 1)}MB",
         # a replica that is gone must not fill the primary's disk with WAL; past this it is cloned anew
         "max_slot_wal_keep_size": f"{max(volume * 3 // 10, 64)}MB",
