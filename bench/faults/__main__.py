@@ -93,13 +93,15 @@ class Bench:
         return found
 
 
+def command(flags: argparse.Namespace) -> str:
+    given = [("--engine", flags.engine), ("--fault", flags.fault), ("--load", [f"{flags.load:g}"] if flags.load is not None else None)]
+    words = [f"{name} {value}" for name, values in given for value in values or ()]
+    return " ".join(["python -m bench.faults", *words, f"--runs {flags.runs}", *["--operator-stopped"] * flags.operator_stopped])
+
+
 def tell(flags: argparse.Namespace, results: list[Result]) -> None:
-    given = [("--engine", flags.engine), ("--fault", flags.fault)]
-    words = [f"{name} {value}" for name, values in given for value in values or ()] + [f"--runs {flags.runs}"]
-    words += ["--operator-stopped"] * flags.operator_stopped + [f"--load {flags.load:g}"] * (flags.load is not None)
-    command = " ".join(["python -m bench.faults", *words])
     found = json.loads(Cluster().kubectl("version", "--output=json"))
-    figures = f"{report.head(command, results, found['serverVersion']['gitVersion'])}\n{report.table(results)}\n"
+    figures = f"{report.head(command(flags), results, found['serverVersion']['gitVersion'])}\n{report.table(results)}\n"
     print(figures)
     if flags.report:
         flags.report.write_text(report.written(flags.report.read_text(), figures))

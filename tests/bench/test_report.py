@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.faults.__main__ import arguments, command
 from bench.faults.checker import Overlap
 from bench.faults.report import BEGIN, END, median, row, table, written
 from bench.faults.run import Result
@@ -61,3 +62,9 @@ def test_figures_go_between_their_marks_and_nowhere_else() -> None:
 
 def test_the_median_is_one_that_was_measured() -> None:
     assert (median([3.0, 1.0, 2.0]), median([1.0, 2.0, 3.0, 4.0])) == (2.0, 2.0)
+
+
+def test_the_command_can_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in ("--engine redis --fault kill --fault hang --load 2.5 --runs 3 --operator-stopped", "--runs 10"):
+        monkeypatch.setattr("sys.argv", ["bench", *words.split()])
+        assert command(arguments()) == f"python -m bench.faults {words}"
