@@ -109,6 +109,7 @@ def test_postgresql_takes_requests(database: Make) -> None:
     pg.wait("healthy again", lambda: degraded(pg) == "AllMembersHealthy", 60)
 
 
+@pytest.mark.long
 def test_redis_takes_requests(database: Make) -> None:
     cache = database(redis.manifest("cache", replicas=3))
     cache.wait_settled()

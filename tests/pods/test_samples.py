@@ -169,6 +169,7 @@ def _gone(running: Running) -> bool:
     "spec.sqlite.passwordSecret.name", "spec.postgresql.parameters", "spec.mongodb.parameters", "spec.redis.parameters",
     "spec.elasticsearch.parameters", "spec.sqlite.parameters", "deletionPolicy.Retain",
 )  # fmt: skip
+@pytest.mark.long
 def test_the_samples_live(database: Make) -> None:
     samples = [database(sample) for sample in SAMPLES]
     for running in samples:
