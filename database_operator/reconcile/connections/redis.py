@@ -20,6 +20,7 @@ from database_operator.reconcile.connections import redis_cluster, redis_nodes
 from database_operator.reconcile.connections.base import Connection, Target, Unreachable
 from database_operator.reconcile.connections.redis_client import client
 
+SENTINELS = 3
 CATCH_UP_SECONDS = 0.7
 SWITCHOVER_SECONDS = 1.7  # of the two that a pass gives
 PAUSE_MS = 15000  # writes wait no longer than this, should nobody come back to end the pause
@@ -28,11 +29,12 @@ UNTIL = "accepted-until-"  # prefix of a disabled user whose name says until whe
 
 
 class View(Struct, frozen=True):
-    """What one Sentinel says: whom it takes for the primary, since which election."""
+    """What one Sentinel says: whom it takes for the primary, since which election; not ``settled`` while it leads a failover."""
 
     epoch: int
     host: str
     address: str
+    settled: bool = True
 
     @property
     def pod(self) -> str:
@@ -60,7 +62,8 @@ async def _view(server: Any, address: str) -> View | None:
     now = await server.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
     answer = await server.execute_command("SENTINEL", "MASTER", MASTER_NAME)
     pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
-    return View(int(pairs["config-epoch"]), now[0], address) if now else None
+    settled = "failover_in_progress" not in pairs["flags"].split(",")
+    return View(int(pairs["config-epoch"]), now[0], address, settled) if now else None
 
 
 async def _views(target: Target) -> list[View]:
@@ -78,7 +81,13 @@ async def _views(target: Target) -> list[View]:
 
 
 def elected(views: Sequence[View]) -> str | None:
-    """The host that more than half of the three Sentinels name for the latest election. Pure."""
+    """The host that more than half of the three Sentinels name for the latest election. Pure.
+
+    None while a failover goes on, or may: only the Sentinel that leads it knows, and until it is over the others name the
+    old primary. To follow them would undo it.
+    """
+    if len(views) < SENTINELS or not all(view.settled for view in views):
+        return None
     latest = [view.host for view in views if view.epoch == max(other.epoch for other in views)]
     return latest[0] if len(latest) >= 2 and len(set(latest)) == 1 else None
 
