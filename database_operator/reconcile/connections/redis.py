@@ -62,7 +62,7 @@ async def _view(server: Any, address: str) -> View | None:
     now = await server.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
     answer = await server.execute_command("SENTINEL", "MASTER", MASTER_NAME)
     pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
-    settled = "failover_in_progress" not in pairs["flags"].split(",")
+    settled = "failover_in_progress" not in pairs["flags"]
     return View(int(pairs["config-epoch"]), now[0], address, settled) if now else None
 
 
