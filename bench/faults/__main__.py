@@ -94,6 +94,8 @@ class Bench:
 
 
 def command(flags: argparse.Namespace) -> str:
+    if flags.lines:
+        return " ".join(["python -m bench.faults", *(f"--from {file.name}" for file in flags.lines)])
     given = [("--engine", flags.engine), ("--fault", flags.fault), ("--load", [f"{flags.load:g}"] if flags.load is not None else None)]
     words = [f"{name} {value}" for name, values in given for value in values or ()]
     return " ".join(["python -m bench.faults", *words, f"--runs {flags.runs}", *["--operator-stopped"] * flags.operator_stopped])
