@@ -31,7 +31,6 @@ def wanted(count: int, *members: Member, **facts: object) -> Observation:
     return Observation(members=members, wanted=count, formed="yes", facts=facts)
 
 
-@pytest.mark.proves("Degraded.DurabilityReduced", "Degraded.NoReplicas", "Degraded.EvenVoters")
 @pytest.mark.parametrize(
     ("type_", "seen", "want", "word"),
     [

@@ -12,7 +12,7 @@ from database_operator.api.status import Role
 from database_operator.build.manifest import digest
 from database_operator.engines.base import Command, Member, Probe
 from database_operator.engines.mongodb import config as mongodb_config
-from database_operator.engines.redis import cluster
+from database_operator.engines.redis import cluster, shards
 from database_operator.engines.redis import config as redis_config
 from database_operator.engines.sqlite import config as sqlite_config
 from database_operator.reconcile.connections.base import Target, Unreachable
@@ -238,7 +238,7 @@ def _cluster_node(played: Played, target: Target, member: Member) -> cluster.Nod
         id=own,
         slots=played.slots.get(member.pod, ()),
         follows=played.follows.get(member.pod, ""),
-        complete=owned == cluster.SLOTS,
+        complete=owned == shards.SLOTS,
         knows=tuple(sorted(ids & there if own in ids else {own})),
         lost=tuple(sorted(ids - there)),
     )

@@ -331,6 +331,7 @@ def _seed() -> int:
     return int(os.environ.get("STATE_MACHINE_SEED", random.randrange(10**6)))
 
 
+@pytest.mark.long  # two minutes, and a seed of its own each time
 def test_i22_i23_random_lives_reach_the_declared_state(control_plane: ControlPlane) -> None:
     asyncio.run(lives(control_plane, _seed(), 25, KINDS, 2))
 
