@@ -224,8 +224,8 @@ def _redis(played: Played, target: Target, member: Member) -> Probe:
         "password": "current" if took == login else "old",
         "node": node,
     }
-    slots = () if node is None else node.slots or played.slots.get(node.follows.removeprefix("node-"), ())
-    shard = cluster.shard_of(slots, database.redis.shards or 3) if node is not None else None
+    serves = node is not None and bool(node.slots or node.follows)
+    shard = shards.shard_of(member.pod, database.redis.shards or 3) if serves else None
     return Probe(role=role, lag_bytes=0, shard=shard, cluster_id=_id(target) if node is None or node.complete else None, facts=facts)
 
 
@@ -270,9 +270,29 @@ def _redis_replicate(played: Played, target: Target, member: Member, order: Comm
 
 
 def _redis_forget(played: Played, target: Target, member: Member, order: Command) -> None:
-    pod = order.arguments["id"].removeprefix("node-")
-    played.met.discard(pod)
-    played.follows.pop(pod, None)
+    for id_ in order.arguments["ids"]:
+        pod = id_.removeprefix("node-")
+        played.met.discard(pod)
+        played.follows.pop(pod, None)
+
+
+def _redis_detach(played: Played, target: Target, member: Member, order: Command) -> None:
+    played.follows.pop(member.pod, None)
+
+
+def _redis_leave(played: Played, target: Target, member: Member, order: Command) -> None:
+    assert not played.slots.get(member.pod), f"{member.pod} leaves with slots"
+    played.met.discard(member.pod)
+    played.follows.pop(member.pod, None)
+
+
+def _redis_migrate(played: Played, target: Target, member: Member, order: Command) -> None:
+    """All at once: how slots move one by one is shown in tests/engines/test_redis_slots.py."""
+    moved = {slot for first, last in order.arguments["slots"] for slot in range(first, last + 1)}
+    kept = {slot for first, last in played.slots.get(member.pod, ()) for slot in range(first, last + 1)} - moved
+    there = {slot for first, last in played.slots.get(order.arguments["to"], ()) for slot in range(first, last + 1)}
+    played.slots[member.pod] = shards.joined(kept)
+    played.slots[order.arguments["to"]] = shards.joined(there | moved)
 
 
 def _take_over(played: Played, to: str) -> None:
@@ -347,6 +367,9 @@ _COMMANDS = {
     (EngineType.REDIS, "assign"): _redis_assign,
     (EngineType.REDIS, "replicate"): _redis_replicate,
     (EngineType.REDIS, "forget"): _redis_forget,
+    (EngineType.REDIS, "detach"): _redis_detach,
+    (EngineType.REDIS, "leave"): _redis_leave,
+    (EngineType.REDIS, "migrate"): _redis_migrate,
     (EngineType.ELASTICSEARCH, "configure"): _es_configure,
     (EngineType.ELASTICSEARCH, "exclude"): _es_exclude,
     (EngineType.ELASTICSEARCH, "readmit"): _es_readmit,
