@@ -63,7 +63,6 @@ LabelValue = Annotated[
 ]
 Labels = Annotated[dict[QualifiedName, LabelValue], Meta(max_length=64)]
 Annotations = Annotated[dict[QualifiedName, Text], Meta(max_length=64)]
-Strings = Annotated[dict[Annotated[str, Meta(max_length=317)], Text], Meta(max_length=64)]
 OpenObject = dict[str, Any]  # a core/v1 structure that is passed on as written; its schema is in api.core
 
 

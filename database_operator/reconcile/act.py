@@ -16,7 +16,6 @@ from database_operator.reconcile.apply import OWN_WRITE_SECONDS, delete_guarded
 from database_operator.reconcile.connections.base import Target, Unreachable, connection
 from database_operator.reconcile.context import Context, Pass
 
-COMMAND_SECONDS = 2.0
 LOOK_AGAIN = 0.02  # seconds between two looks at the local copy
 
 

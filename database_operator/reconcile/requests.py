@@ -127,9 +127,9 @@ async def _carry_out(at: Pass, seen: Observation, request: Request, verdict: Act
     if name == "rebuild":
         seen = await ask(at, seen)
         again = judge(at.database, at.engine, seen, name, request.value)
-        if type(again) is not type(verdict):
+        if isinstance(again, Refused | Handled) or type(again) is not type(verdict):
             raise Unreachable(_why(again))
-        verdict = again if not isinstance(again, Refused | Handled) else verdict
+        verdict = again
     await act(at, seen, verdict)
     request.acted_at = at.ctx.now()
 

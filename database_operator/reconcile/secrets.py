@@ -152,7 +152,7 @@ async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping
     ctx, memory, database = at.ctx, at.memory, at.database
     if not values:
         return
-    encoded = {key: value if value is None else base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    encoded = _encoded(values)
     try:
         if existing is None:
             head = data_metadata(database, name)
@@ -175,6 +175,11 @@ async def _put(at: Pass, name: str, existing: SecretData | None, values: Mapping
         return
     there = memory.secrets[name]
     await _put(at, name, there, {key: value for key, value in values.items() if key not in there.values}, kind=kind)
+
+
+def _encoded(values: Mapping[str, str | None]) -> dict[str, str | None]:
+    """As a Secret's ``data``; None takes a key away."""
+    return {key: value if value is None else base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
 
 async def _users_own(at: Pass, name: str) -> bool:
@@ -244,6 +249,5 @@ async def rotate(at: Pass, request: str) -> None:
         return
     wanted = at.engine.credentials(database, random.token_urlsafe(PASSWORD_BYTES), at.ctx.platform)
     head = {"resourceVersion": known.resource_version, "uid": known.uid, "annotations": {c.ROTATED: request}}
-    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in wanted.items()}
-    written = await at.ctx.client.patch(r.SECRET, database.namespace, name, {"metadata": head, "data": encoded})
+    written = await at.ctx.client.patch(r.SECRET, database.namespace, name, {"metadata": head, "data": _encoded(wanted)})
     memory.secrets[name] = SecretData(written.resource_version, written.uid, dict(known.values) | wanted, request)

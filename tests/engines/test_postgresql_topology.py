@@ -243,12 +243,6 @@ def test_topology_never_elects_and_takes_down_one_at_a_time(drawn: list[dict[str
             assert all(m.ready or m.outdated for m in members)
 
 
-def role_of(ordinal: int, primary: int, away: int) -> Role:
-    if ordinal == away:
-        return U
-    return P if ordinal == primary else R
-
-
 @given(st.integers(1, 5), st.data())
 def test_a_rollout_ends_with_one_member_down_at_a_time(count: int, data: st.DataObject) -> None:
     """A model of the pods: a restarted one is away for a while, a planned move makes another the primary."""
