@@ -13,8 +13,9 @@ from database_operator.kube.resources import Resource
 from localcluster import ClusterError
 from tests.pods.running import Running
 from tests.proofs.rows import spec_fields
-from tests.reconcile.fields import FIELDS, VERSIONS, Field
+from tests.reconcile.fields import FIELDS, Field
 from tests.reconcile.harness import Hub
+from tests.reconcile.scenario import VERSIONS
 
 pytestmark = [pytest.mark.pods, pytest.mark.long]
 

@@ -283,6 +283,7 @@ class Writer:
         return False
 
 
+@pytest.mark.proves("spec.redis.shards")
 @pytest.mark.long
 def test_a_redis_cluster_changes_its_shards_with_writes_going_on(database: Make) -> None:
     # on a machine that others use too: with less, members take one another for failed

@@ -9,8 +9,6 @@ from database_operator.build import constants as c
 from database_operator.kube import resources as r
 from tests.reconcile.looks import Seen, both, child, container, environment, line, login, patroni, pragma, service, template
 
-VERSIONS = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
-
 
 class Field(Struct, frozen=True, kw_only=True):
     """``value``, ``changed`` and ``gone`` are merge patches of the spec; ``wants`` what is seen after each."""

@@ -5,7 +5,6 @@ On a real API server with simulated pods.
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,26 +14,10 @@ from database_operator.kube import resources as r
 from database_operator.kube.resources import Resource
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
-from tests.reconcile.harness import Hub, hub, operator, until
+from tests.reconcile.harness import Hub, operator, until
+from tests.reconcile.scenario import gone, run
 
 pytestmark = pytest.mark.apiserver
-
-
-def run(plane: ControlPlane, scenario: Callable[[Hub], Awaitable[None]], *, provisions: bool = True) -> None:
-    async def main() -> None:
-        async with hub(plane, provisions=provisions) as at:
-            await scenario(at)
-
-    asyncio.run(main())
-
-
-async def _gone(at: Hub, resource: Resource, name: str, seconds: float = 60) -> None:
-    """The garbage collector learns of a kind that was just installed within 30 s."""
-
-    async def gone() -> bool:
-        return not await at.exists(resource, name)
-
-    await until(gone, seconds, lambda: f"{resource.kind} {name} did not go")
 
 
 async def _formed(at: Hub, claim: str) -> None:
@@ -71,7 +54,7 @@ def test_a_new_operator_holds_a_version_as_the_old_one_did_and_misses_no_workloa
             await at.change("shop", version="17")
             await at.condition("shop", "Progressing", "UpgradeNotSupported")
         await at.client.delete(r.STATEFUL_SET, at.namespace, "cache", propagation="Orphan")
-        await _gone(at, r.STATEFUL_SET, "cache")
+        await gone(at, r.STATEFUL_SET, "cache")
         member = await _uid(at, r.POD, "cache-0")
         async with operator(at, "--resync-period", "4s"):
 
@@ -206,7 +189,7 @@ def test_a_claim_that_may_not_grow_is_asked_once_and_the_database_goes_on(contro
             assert await _uid(at, r.POD, "shop-0") == member
 
             await at.client.delete(DATABASE, at.namespace, "file")
-            await _gone(at, DATABASE, "file")
+            await gone(at, DATABASE, "file")
             await at.create("file", "SQLite", "latest", storage={"size": "512Mi"})
             await at.phase("file", "Ready", 60)
 
@@ -225,14 +208,14 @@ def test_delete_finds_members_without_an_owner_and_children_just_made(control_pl
             await _annotate(at, "shop", reconcile="disabled")
             await at.condition("shop", "Progressing", "Paused")
             await at.client.delete(r.STATEFUL_SET, at.namespace, "shop", propagation="Orphan")
-            await _gone(at, r.STATEFUL_SET, "shop")
+            await gone(at, r.STATEFUL_SET, "shop")
             await at.client.delete(DATABASE, at.namespace, "shop")
             for number in range(4):
                 await at.create(f"brief{number}", "Redis", "7.2", deletionPolicy="Delete")
                 await asyncio.sleep(0.3 + 0.15 * number)
                 await at.client.delete(DATABASE, at.namespace, f"brief{number}")
             for name in ("shop", *(f"brief{number}" for number in range(4))):
-                await _gone(at, DATABASE, name)
+                await gone(at, DATABASE, name)
             await asyncio.sleep(2)
             left = [item["metadata"]["name"] for kind in (r.POD, r.PERSISTENT_VOLUME_CLAIM, r.SECRET) for item in await at.all(kind)]
             assert left == []
@@ -270,11 +253,11 @@ def test_a_refused_database_that_is_deleted_takes_no_key_of_the_data_it_was_refu
             await _formed(at, "data-shop-0")
             login = (await at.get(r.SECRET, "shop-credentials"))["data"]
             await at.client.delete(DATABASE, at.namespace, "shop")
-            await _gone(at, DATABASE, "shop")
+            await gone(at, DATABASE, "shop")
             await at.create("shop", "PostgreSQL", "16", deletionPolicy="Delete")
             await at.condition("shop", "Ready", "DataConflict")
             await at.client.delete(DATABASE, at.namespace, "shop")
-            await _gone(at, DATABASE, "shop")
+            await gone(at, DATABASE, "shop")
             assert await at.exists(r.PERSISTENT_VOLUME_CLAIM, "data-shop-0")
             assert await at.exists(r.SECRET, "shop-internal")
             assert (await at.get(r.SECRET, "shop-credentials"))["data"] == login

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,17 +13,10 @@ from database_operator.kube import resources as r
 from database_operator.kube.errors import ApiError
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
-from tests.reconcile.harness import Hub, hub, operator, until
+from tests.reconcile.harness import Hub, until
+from tests.reconcile.scenario import run_operated
 
 pytestmark = pytest.mark.apiserver
-
-
-def run(plane: ControlPlane, scenario: Callable[[Hub], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with hub(plane) as at, operator(at):
-            await scenario(at)
-
-    asyncio.run(main())
 
 
 def _secret(at: Hub, name: str, **data: bytes) -> dict[str, Any]:
@@ -65,7 +57,7 @@ def test_i15_a_secret_that_is_none_is_named_and_a_good_one_heals(control_plane: 
         for name in BAD_SECRETS:
             await at.phase(f"db-{name}", "Ready", 60)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_i15_a_secret_as_large_as_can_be_is_only_looked_into(control_plane: ControlPlane) -> None:
@@ -81,7 +73,7 @@ def test_i15_a_secret_as_large_as_can_be_is_only_looked_into(control_plane: Cont
         await at.create("other", "Redis", "7.2")
         await at.phase("other", "Ready", 30)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_i10_what_the_api_server_refuses_of_a_child_costs_no_running_member(control_plane: ControlPlane) -> None:
@@ -101,7 +93,7 @@ def test_i10_what_the_api_server_refuses_of_a_child_costs_no_running_member(cont
         await at.condition("shop", "Ready", "DatabaseReady", 30)
         assert await at.uid(r.POD, "shop-0") == before[0]
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.parametrize("seconds", [12, pytest.param(300, marks=pytest.mark.long)])
@@ -137,7 +129,7 @@ def test_i24_a_spec_that_flaps_takes_one_member_at_a_time_and_settles(control_pl
         assert least >= 2, "more than one member was away"
         assert (await at.get(DATABASE, "shop"))["status"]["ready"] == "3/3"
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -15,8 +14,8 @@ from database_operator.reconcile.connections.base import Target, Unreachable
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
 from tests.api.cases import FIRST_VERSION
-from tests.reconcile.fields import VERSIONS
-from tests.reconcile.harness import Hub, hub, operator, until
+from tests.reconcile.harness import Hub, until
+from tests.reconcile.scenario import VERSIONS, run_operated
 
 pytestmark = pytest.mark.apiserver
 
@@ -34,14 +33,6 @@ ENGINES: dict[str, tuple[str, str, list[int], str, str | None]] = {
     ),
     "SQLite": ("Deployment", "nouchka/sqlite3:latest", [8080], "/data", None),
 }
-
-
-def run(plane: ControlPlane, scenario: Callable[[Hub], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with hub(plane) as at, operator(at):
-            await scenario(at)
-
-    asyncio.run(main())
 
 
 async def _create(at: Hub, type_: str, name: str | None = None, **spec: Any) -> str:
@@ -90,7 +81,7 @@ def test_what_each_engine_becomes(control_plane: ControlPlane) -> None:
 
         await until(one, 60, lambda: "what is for several members stayed")
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def _logins(namespace: str, name: str) -> dict[str, dict[str, str]]:
@@ -145,7 +136,7 @@ def test_logins_are_bindings(control_plane: ControlPlane) -> None:
         redis = (await at.get(r.SECRET, "redis-credentials"))["data"]
         assert base64.b64decode(redis["sentinel-host"]).decode() == f"redis-sentinel.{at.namespace}.svc.cluster.local"
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves(
@@ -185,7 +176,7 @@ def test_a_settled_status_says_it_all(control_plane: ControlPlane) -> None:
         await at.condition(name, "Ready", "CrashLooping", 30)
         assert f"{name}-2" in (await at.status(name))["message"]
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves("status.members.shard")
@@ -201,7 +192,7 @@ def test_members_of_a_cluster_tell_their_shard(control_plane: ControlPlane) -> N
         await until(told, 60, lambda: "not every member tells its shard")
         assert "primary" not in await at.status(name)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def _said(at: Hub, lags: dict[str, int], silent: set[str]) -> None:
@@ -241,7 +232,7 @@ def test_members_that_fail_are_told_apart(control_plane: ControlPlane) -> None:
         at.broken.clear()
         await at.condition("down", "Degraded", "AllMembersHealthy", 60)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves(
@@ -289,7 +280,7 @@ def test_what_stands_in_the_way_is_named_and_its_going_heals(control_plane: Cont
         for name in ("slow", "homeless", "outside", "wrong", "full"):
             await at.phase(name, "Ready", 120)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves("Progressing.RollingOut", "Progressing.Scaling", "Progressing.UpdatePending", "phase.Upgrading", "versions.steps")
@@ -327,7 +318,7 @@ def test_a_rollout_goes_through_upgrading(control_plane: ControlPlane) -> None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves("spec.deletionPolicy", "deletionPolicy.Retain", "deletionPolicy.Delete", "phase.Deleting")
@@ -356,7 +347,7 @@ def test_a_deletion_policy_counts_as_it_stands_in_the_end(control_plane: Control
             f"{part}{name}{tail}" for name in ("kept", "left") for part, tail in (("data-", "-0"), ("", "-internal"), ("", "-credentials"))
         }
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 UNSUPPORTED: list[tuple[str, str, dict[str, Any]]] = [
@@ -383,7 +374,7 @@ def test_i01_versions_that_are_not_supported_are_said_to_be(control_plane: Contr
             assert not await at.exists(r.STATEFUL_SET, f"old{number}")
         await at.phase("latest", "Ready", 30)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves("bad.first-version")
@@ -404,4 +395,4 @@ def test_manifests_of_the_first_version_come_up_as_they_are(control_plane: Contr
         events = [event for event in await at.all(r.EVENT) if event["involvedObject"]["name"] == "elasticsearch"]
         assert any(event["type"] == "Warning" and "node.name" in event["message"] for event in events)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)

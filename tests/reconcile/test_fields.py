@@ -14,8 +14,9 @@ from database_operator.kube.errors import Invalid
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
 from tests.proofs.rows import spec_fields
-from tests.reconcile.fields import FIELDS, VERSIONS, Field
+from tests.reconcile.fields import FIELDS, Field
 from tests.reconcile.harness import Hub, hub, operator, until
+from tests.reconcile.scenario import VERSIONS
 
 pytestmark = pytest.mark.apiserver
 

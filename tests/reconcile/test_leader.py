@@ -17,10 +17,10 @@ from database_operator.kube import resources as r
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
 from tests.reconcile.harness import Hub, hub, until
+from tests.reconcile.scenario import VERSIONS
 
 pytestmark = pytest.mark.apiserver
 
-VERSIONS = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
 CHILDREN = (r.STATEFUL_SET, r.DEPLOYMENT, r.SERVICE, r.CONFIG_MAP, r.SERVICE_ACCOUNT, r.ROLE, r.ROLE_BINDING, r.SECRET)
 
 

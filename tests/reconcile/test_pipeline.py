@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,19 +10,10 @@ from database_operator.build import constants as c
 from database_operator.kube import resources as r
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
-from tests.reconcile.harness import Hub, hub, operator, until
+from tests.reconcile.harness import Hub, operator, until
+from tests.reconcile.scenario import VERSIONS, run
 
 pytestmark = pytest.mark.apiserver
-
-VERSIONS = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
-
-
-def run(plane: ControlPlane, scenario: Callable[[Hub], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with hub(plane) as at:
-            await scenario(at)
-
-    asyncio.run(main())
 
 
 def test_every_engine_becomes_ready_with_few_writes_and_is_then_silent(control_plane: ControlPlane) -> None:

@@ -1,7 +1,6 @@
 """Requests on a real API server: each is done once, or refused with its reason, and survives a crash. Pods and engines are played."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -12,22 +11,14 @@ from database_operator.kube import resources as r
 from database_operator.reconcile import requests
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
-from tests.reconcile.harness import Hub, hub, operator, until
+from tests.reconcile.harness import Hub, until
+from tests.reconcile.scenario import VERSIONS, run_operated
 from tests.reconcile.test_crash_points import DATA, RUNNING, Do, Scenario, crash, create
 
 pytestmark = pytest.mark.apiserver
 
-VERSIONS = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
 NAME = "shop"
 SECONDS = 60.0  # on a busy machine
-
-
-def run(plane: ControlPlane, scenario: Callable[[Hub], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with hub(plane) as at, operator(at):
-            await scenario(at)
-
-    asyncio.run(main())
 
 
 async def settled(at: Hub, type_: str, replicas: int = 1, **spec: Any) -> None:
@@ -104,7 +95,7 @@ def test_a_switchover_is_done_once_and_told(control_plane: ControlPlane, type_: 
         assert (status["primary"], status.get("message")) == (f"{NAME}-0", None)
         assert await uids(at, r.POD) == pods
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +135,7 @@ def test_what_cannot_be_done_is_refused_once_and_said_until_the_annotation_goes(
 
         await until(silent, SECONDS, lambda: "the refusal is still said")
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves("annotation.rebuild")
@@ -170,7 +161,7 @@ def test_a_member_is_made_anew_with_its_volume_and_no_other_is(control_plane: Co
         assert await uids(at, r.POD) == pods
         assert await uids(at, r.PERSISTENT_VOLUME_CLAIM) == claims
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_patroni_clones_a_member_and_its_volume_stays(control_plane: ControlPlane) -> None:
@@ -182,7 +173,7 @@ def test_patroni_clones_a_member_and_its_volume_stays(control_plane: ControlPlan
         assert at.engines._played[NAME].cloned == [f"{NAME}-1"]
         assert (await uids(at, r.POD), await uids(at, r.PERSISTENT_VOLUME_CLAIM)) == before
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_a_clone_rests_on_what_the_members_say_now(control_plane: ControlPlane) -> None:
@@ -209,7 +200,7 @@ def test_a_clone_rests_on_what_the_members_say_now(control_plane: ControlPlane) 
         at.engines.probe = told  # type: ignore[method-assign]
         await handled(at, rebuild=f"{NAME}-2")
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_a_member_on_its_way_to_lead_is_not_refused(control_plane: ControlPlane) -> None:
@@ -235,7 +226,7 @@ def test_a_member_on_its_way_to_lead_is_not_refused(control_plane: ControlPlane)
         assert (status["primary"], status.get("message")) == (f"{NAME}-1", None)
         assert asked == [f"{NAME}-1", "moved"]
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_nothing_is_tried_for_ever(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +242,7 @@ def test_nothing_is_tried_for_ever(control_plane: ControlPlane, monkeypatch: pyt
         await at.condition(NAME, "Progressing", "Settled", SECONDS)
 
     monkeypatch.setattr(requests, "PATIENCE", 3.0)
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 @pytest.mark.proves("annotation.credentialsRotatedAt")
@@ -275,7 +266,7 @@ def test_a_new_password_once_per_value(control_plane: ControlPlane) -> None:
         await ask(at, credentialsRotatedAt="tuesday")
         assert await password(at) not in (before, after)
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_a_password_of_the_users_is_not_rotated(control_plane: ControlPlane) -> None:
@@ -288,7 +279,7 @@ def test_a_password_of_the_users_is_not_rotated(control_plane: ControlPlane) -> 
         assert "the password is that of Secret mine: change it there" in status["message"]
         assert await password(at) == before
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_requests_of_before_the_first_status_count_as_done(control_plane: ControlPlane) -> None:
@@ -304,7 +295,7 @@ def test_requests_of_before_the_first_status_count_as_done(control_plane: Contro
         assert (await at.status(NAME))["primary"] == "shop-0"
         assert await uids(at, r.POD) == pods
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_hands_off(control_plane: ControlPlane) -> None:
@@ -334,7 +325,7 @@ def test_hands_off(control_plane: ControlPlane) -> None:
 
         await until(gone, SECONDS, lambda: "deletion waits for hands that are off")
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 def test_parameters_without_effect_are_told_once_a_generation(control_plane: ControlPlane) -> None:
@@ -354,7 +345,7 @@ def test_parameters_without_effect_are_told_once_a_generation(control_plane: Con
 
         await until(silent, SECONDS, lambda: "still said")
 
-    run(control_plane, scenario)
+    run_operated(control_plane, scenario)
 
 
 # --- the operator dies before and after each write

@@ -12,10 +12,10 @@ from database_operator.kube import resources as r
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
 from tests.reconcile.harness import Hub, hub, operator, until
+from tests.reconcile.scenario import VERSIONS
 
 pytestmark = pytest.mark.apiserver
 
-VERSIONS = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
 NEWER = ("--agent-image", "registry.example/agent:next")
 
 
