@@ -1,6 +1,7 @@
 """One Database in real pods, as a test sees it: apply, wait, ask, break."""
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -101,8 +102,23 @@ class Running:
         body = json.dumps(content).encode() if content is not None else None
         request = urllib.request.Request(url, data=body, method=method, headers={"Content-Type": "application/json"} | (headers or {}))
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with self.opened(request) as response:
                 return response.status, json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode("utf-8", "replace")
+
+    @staticmethod
+    def opened(request: urllib.request.Request, seconds: float = 10.0) -> Any:
+        """The answer; an address that kube-proxy does not know yet is asked again, as a client in the cluster would."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return urllib.request.urlopen(request, timeout=10)
+            except urllib.error.HTTPError:
+                raise
+            except urllib.error.URLError as error:
+                unrouted = isinstance(error.reason, OSError) and error.reason.errno in (errno.ENETUNREACH, errno.ECONNREFUSED)
+                if not unrouted or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
