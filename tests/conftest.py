@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ from hypothesis import HealthCheck, settings
 from localcluster import ControlPlane
 from localcluster.errors import CommandError
 
-# Machines are shared: how long an example takes says nothing about it.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
+# Machines are shared: how long an example takes says nothing about it. ./test asks the same examples each time; other ones are for --long.
+SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", SHARED, derandomize=True)
+settings.register_profile("random", SHARED)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "--quiet"]
+TWO = ["-n", "2", "--dist", "worksteal"]  # side by side: each worker has an API server of its own
 
 STAGES: list[tuple[str, list[str]]] = [
     ("static checks", ["scripts/check"]),
-    ("unit tests, the runtime on a virtual clock", [*PYTEST, "-m", "not apiserver and not pods and not long"]),
-    ("real API server", [*PYTEST, "-m", "apiserver and not pods and not long"]),
+    ("unit tests, the runtime on a virtual clock", [*PYTEST, *TWO, "-m", "not apiserver and not pods and not long"]),
+    ("real API server", [*PYTEST, *TWO, "-m", "apiserver and not pods and not long"]),
     ("real pods", [*PYTEST, "--durations=10", "-m", "pods and not long"]),
 ]
 LONG = ("the full figures", [*PYTEST, "--durations=20", "-m", "long"])

@@ -22,7 +22,7 @@ from database_operator.reconcile.views import DATABASE, PodView
 
 log = logging.getLogger(__name__)
 
-QUIET = 1.0  # seconds without a workload or pod: a controller that has not seen the end of its workload may still make a claim
+QUIET = 3.0  # seconds without a workload or pod: a controller that has not seen the end of its workload may still make a claim
 LOOK_AGAIN = 1.0  # seconds; events mostly come sooner
 
 
