@@ -142,7 +142,8 @@ CONDITIONS: dict[str, tuple[str, tuple[str, ...]]] = {
             "MemberDown: a member does not answer",
             "Lagging: a replica is more than 16 MiB behind",
             "QuorumLost: too few members or Sentinels are left to elect a primary, or writes wait for a synchronous standby",
-            "DurabilityReduced: a confirmed write may be lost, by a setting (fsync, appendonly) or for want of a synchronous standby",
+            "DurabilityReduced: a confirmed write may be lost, by a setting (fsync, appendonly), for want of a synchronous standby, or as "
+            "Redis cannot write its files",
             "NoReplicas: the primary has no replica that could take over",
             "EvenVoters: an even number of voters tolerates no more failures than one fewer",
             "AllMembersHealthy: nothing is wrong",

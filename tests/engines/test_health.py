@@ -65,6 +65,12 @@ def wanted(count: int, *members: Member, **facts: object) -> Observation:
         ("Redis", three(durability={"appendonly": "no", "appendfsync": "everysec"}), Reason.DURABILITY_REDUCED, "appendonly is no"),  # I14
         ("Redis", three(durability={"appendonly": "yes", "appendfsync": "no"}), Reason.DURABILITY_REDUCED, "appendfsync is no"),
         ("Redis", three(durability={"appendonly": "yes", "appendfsync": "always"}), HEALTHY, ""),
+        (
+            "Redis",
+            three({"facts": {"unwritten": ["rdb_last_bgsave_status"]}}),
+            Reason.DURABILITY_REDUCED,
+            "shop-0 could not write its snapshot",
+        ),
         ("MongoDB", three(**SET), HEALTHY, ""),
         ("MongoDB", wanted(2, member(0, Role.PRIMARY, facts=PAIR), member(1)), Reason.EVEN_VOTERS, "2 members vote"),  # M13
         ("MongoDB", wanted(3, member(0, Role.PRIMARY, facts=PAIR), member(1)), Reason.MEMBER_DOWN, "1 not made yet"),
@@ -85,7 +91,7 @@ def wanted(count: int, *members: Member, **facts: object) -> Observation:
         ("PostgreSQL", wanted(3), HEALTHY, "no member runs yet"),
     ],
 )
-def test_i14_p06_p07_m07_m13_r07_degraded(type_: str, seen: Observation, want: Reason, word: str) -> None:
+def test_i14_p06_p07_m07_m13_r07_r11_degraded(type_: str, seen: Observation, want: Reason, word: str) -> None:
     reason, message = degraded(type_, seen)
     assert reason == want.value
     assert word in message

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database_operator.api.database import Database, Metadata, Resolved, resolve
+from database_operator.api.quantity import whole_bytes
 from database_operator.api.spec import DatabaseSpec
 from database_operator.api.status import Role
 from database_operator.build import constants as c
@@ -200,6 +201,13 @@ def test_maxmemory_leaves_a_quarter(spec: dict[str, Any], mebibytes: int) -> Non
     assert config.live(database(**spec))["maxmemory"] == str(mebibytes * MI)
 
 
+@pytest.mark.parametrize(("limit", "hard", "soft"), [("128Mi", 16 * MI, 8 * MI), ("1Gi", 128 * MI, 64 * MI), ("64Gi", 256 * MI, 64 * MI)])
+def test_r08_what_waits_for_a_replica_fits_beside_the_data(limit: str, hard: int, soft: int) -> None:
+    db = database(resources={"memoryLimit": limit})
+    assert config.live(db)["client-output-buffer-limit"] == f"normal 0 0 0 slave {hard} {soft} 60 pubsub {32 * MI} {8 * MI} 60"
+    assert hard + config.default_maxmemory(db) < whole_bytes(limit)
+
+
 def test_a_parameter_wins() -> None:
     wanted = config.live(given_parameters({"MaxMemory": "64mb", "appendonly": "no"}, resources={"memoryLimit": "1Gi"}))
     assert wanted["maxmemory"] == str(64 * MI)
@@ -207,8 +215,10 @@ def test_a_parameter_wins() -> None:
 
 
 def test_settings_are_sorted_and_hold_what_the_operator_owns() -> None:
+    buffers = (("normal", "0 0 0"), ("slave", "67108864 33554432 60"), ("pubsub", "33554432 8388608 60"))
     assert settings_of(given_parameters({"maxmemory": "64mb", "databases": 4})) == (
-        "appendonly yes\ndatabases 4\ndir /data\nmaxmemory 67108864\nmaxmemory-policy noeviction\nmin-replicas-max-lag 3\n"
+        "appendonly yes\n" + "".join(f"client-output-buffer-limit {kind} {limits}\n" for kind, limits in buffers) + "databases 4\n"
+        "dir /data\nmaxmemory 67108864\nmaxmemory-policy noeviction\nmin-replicas-max-lag 3\n"
         "min-replicas-to-write 0\nport 6379\nprotected-mode no\nrepl-diskless-sync-delay 1\n"
     )
 
@@ -340,6 +350,11 @@ def test_the_user_s_resources_are_not_the_sentinels() -> None:
         ("save", '""', ""),
         ("save", "900  1", "900 1"),
         ("slowlog-log-slower-than", "-1", "-1"),
+        (
+            "client-output-buffer-limit",
+            "replica 1gb 1mb 060 normal 0 0 0",
+            "normal 0 0 0 slave 1073741824 1048576 60 pubsub 33554432 8388608 60",
+        ),
     ],
 )
 def test_canonical_values(name: str, written: str, shown: str) -> None:

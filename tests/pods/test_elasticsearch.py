@@ -87,7 +87,7 @@ def test_elasticsearch_lives(database: Callable[[dict[str, Any]], Running]) -> N
 def test_e06_e07_three_to_one_to_three(database: Callable[[dict[str, Any]], Running]) -> None:
     """With shards on every member, and indices with and without copies: nothing is lost, and no write is refused for good."""
     search = database(MANIFEST | {"spec": MANIFEST["spec"] | {"replicas": 3}})
-    search.wait_settled()
+    search.wait_settled(600)  # three JVMs start at once
     for index, copies in (("copied", 1), ("alone", 0)):
         call(search, "PUT", f"/{index}", {"settings": {"number_of_shards": 3, "number_of_replicas": copies}})
         for number in range(30):

@@ -119,9 +119,22 @@ def given(database: Resolved) -> dict[str, str]:
     return {canonical_name(name): str(value) for name, value in sorted(database.redis.parameters.items())}
 
 
+def _memory(database: Resolved) -> int:
+    return whole_bytes(database.spec.resources.memory_limit or ASSUMED_MEMORY)
+
+
 def default_maxmemory(database: Resolved) -> int:
     """Bytes: three quarters of the memory limit; the rest is for buffers and for the copy-on-write of a snapshot."""
-    return whole_bytes(database.spec.resources.memory_limit or ASSUMED_MEMORY) * 3 // 4
+    return _memory(database) * 3 // 4
+
+
+def default_buffers(database: Resolved) -> str:
+    """What may wait for a replica that is slow, hangs or copies anew: ``maxmemory`` does not count it, the kernel does.
+
+    Redis' own 256 MB would have the primary killed; a replica that is given up copies anew instead.
+    """
+    hard, soft = min(256 * 1024**2, _memory(database) // 8), min(64 * 1024**2, _memory(database) // 16)
+    return f"replica {hard} {soft} 60"
 
 
 def least_replicas(database: Resolved) -> int:
@@ -133,6 +146,7 @@ def parameters(database: Resolved) -> dict[str, str]:
     """Every directive that the user or the operator sets, live ones in canonical form, sorted by name."""
     ours = {
         "appendonly": "yes",
+        "client-output-buffer-limit": default_buffers(database),
         "maxmemory": str(default_maxmemory(database)),
         "maxmemory-policy": "noeviction",
         # one that is cut off stops about when Sentinel, after 3 s without it, chooses another: Redis' own 10 s are too many by far

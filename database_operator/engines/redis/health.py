@@ -7,6 +7,7 @@ from database_operator.engines.base import Observation, Trouble
 from database_operator.engines.redis.cluster import node
 
 SENTINELS, MAJORITY = 3, 2
+FILES = {"aof_last_write_status": "append-only file", "rdb_last_bgsave_status": "snapshot"}  # by what INFO says of them
 
 
 def troubles(database: Resolved, observation: Observation) -> list[Trouble]:
@@ -19,6 +20,12 @@ def troubles(database: Resolved, observation: Observation) -> list[Trouble]:
     weak = sorted({f"{name} is no" for member in observation.members for name in _off(member.facts.get("durability", {}))})
     if weak:
         found.append((Reason.DURABILITY_REDUCED, f"{', '.join(weak)}: writes of the last seconds, or all, are lost when a member stops"))
+    for member in observation.members:
+        unwritten = [FILES[name] for name in member.facts.get("unwritten", ())]
+        if unwritten:
+            found.append(
+                (Reason.DURABILITY_REDUCED, f"{member.pod} could not write its {' and its '.join(unwritten)}: is its volume full?")
+            )
     return found
 
 

@@ -77,7 +77,29 @@ class Save(Struct, frozen=True):
         return " ".join(str(int(word)) for word in words)
 
 
-Kind = Number | Memory | Choice | Events | Save
+class Buffers(Struct, frozen=True):
+    """``client-output-buffer-limit``: of each class of clients a hard limit, a soft one, and for how many seconds that may be passed.
+
+    A class that is not named keeps its default. Redis shows replicas under their old name.
+    """
+
+    default: str = "normal 0 0 0 slave 256mb 64mb 60 pubsub 32mb 8mb 60"
+
+    def canonical(self, value: str) -> str:
+        limits = self._limits(self.default) | self._limits(value)
+        return " ".join(f"{kind} {hard} {soft} {seconds}" for kind, (hard, soft, seconds) in limits.items())
+
+    @staticmethod
+    def _limits(value: str) -> dict[str, tuple[str, str, str]]:
+        words = value.lower().replace("replica", "slave").split()
+        groups = list(zip(*[iter(words)] * 4, strict=False))
+        if len(words) % 4 or any(kind not in ("normal", "slave", "pubsub") or not seconds.isdecimal() for kind, _, _, seconds in groups):
+            raise ValueError("must be groups of four: normal, replica or pubsub, a hard limit, a soft limit, seconds")
+        size = Memory(0)
+        return {kind: (size.canonical(hard), size.canonical(soft), str(int(seconds))) for kind, hard, soft, seconds in groups}
+
+
+Kind = Number | Memory | Choice | Events | Save | Buffers
 
 
 def _switch(*, default: bool) -> Choice:
@@ -99,6 +121,7 @@ LIVE: dict[str, Kind] = {
     "appendonly": _switch(default=False),
     "auto-aof-rewrite-min-size": Memory(64 * _MEBIBYTE),
     "auto-aof-rewrite-percentage": Number(100),
+    "client-output-buffer-limit": Buffers(),
     "client-query-buffer-limit": Memory(1024 * _MEBIBYTE, _MEBIBYTE),
     "dynamic-hz": _switch(default=True),
     "hll-sparse-max-bytes": Memory(3000),

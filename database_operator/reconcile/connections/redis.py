@@ -170,6 +170,7 @@ async def probe(target: Target, member: Member) -> Probe:
             "priority": str(stands.get("replica-priority", "100")),
             "password": _worst(login, sentinel_login),
             "durability": {name: str(stands[name]) for name in ("appendonly", "appendfsync") if name in stands},
+            "unwritten": sorted(name for name in ("aof_last_write_status", "rdb_last_bgsave_status") if info.get(name, "ok") != "ok"),
             "node": own,
         },
     )
