@@ -102,3 +102,25 @@ def test_e06_e07_three_to_one_to_three(database: Callable[[dict[str, Any]], Runn
         assert found["cluster_coordination"]["voting_config_exclusions"] == []
         assert "cluster.routing.allocation.exclude._name" not in persistent(search)
         assert call(search, "GET", "/_cluster/health")["number_of_nodes"] == members
+
+
+@pytest.mark.long
+def test_e09_a_disk_that_is_all_but_full(database: Callable[[dict[str, Any]], Running]) -> None:
+    """The marks are moved instead of the data: below them nothing more is written, and above them again everything is."""
+    search = database(MANIFEST)
+    search.wait_settled(600)
+    call(search, "PUT", "/orders/_doc/1?refresh=true", {"item": "book"})
+    marks = dict.fromkeys((f"cluster.routing.allocation.disk.watermark.{mark}" for mark in ("low", "high", "flood_stage")), "1%")
+    refusal = "disk usage exceeded flood-stage watermark"
+
+    def write() -> tuple[int, Any]:
+        return search.http("PUT", "/orders/_doc/2", {"item": "pen"}, basic(search.login()["password"]))
+
+    search.patch({"elasticsearch": {"parameters": marks}})
+    search.wait("refused", lambda: refusal in str(write()), 120)
+    assert document(search) == {"item": "book"}
+    assert search.status()["phase"] == "Ready"
+    search.patch({"elasticsearch": {"parameters": dict.fromkeys(marks)}})
+    search.wait("written again", lambda: write()[0] in (200, 201), 120)
+    search.wait_settled()
+    assert search.restarts() == 0
