@@ -156,13 +156,13 @@ class Hub:
         return Counter({call: n for call, n in calls.items() if call.split()[0] in WRITES and call.split()[1] != "events"})
 
 
-async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Callable[[], str]) -> None:
-    """Wait until ``reached``; fails the test with ``why`` after ``seconds``."""
+async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Callable[[], str], every: float = 0.05) -> None:
+    """Wait until ``reached``, looking ``every`` so many seconds; fails the test with ``why`` after ``seconds``."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not await reached():
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(why())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(every)
 
 
 @contextlib.asynccontextmanager
