@@ -7,7 +7,7 @@ from agent.redis.member import announce, log
 from agent.redis.place import PORT, Place, place
 from database_operator.build.constants import SENTINEL_PORT
 
-PAUSE_SECONDS = 15.0
+PAUSE_SECONDS = 60.0  # longer than all below together: the container stops after them, and takes no more writes
 CATCH_UP_SECONDS = 5.0
 MOVE_SECONDS = 10.0
 AGAIN_SECONDS = 0.1

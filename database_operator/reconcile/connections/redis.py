@@ -29,16 +29,24 @@ UNTIL = "accepted-until-"  # prefix of a disabled user whose name says until whe
 
 
 class View(Struct, frozen=True):
-    """What one Sentinel says: whom it takes for the primary, since which election; not ``settled`` while it leads a failover."""
+    """What one Sentinel says: whom it takes for the primary, since which election; not ``settled`` while it leads a failover.
+
+    ``leaves``: the primary that the failover is about; ``host`` is another one as soon as that has been promoted.
+    """
 
     epoch: int
     host: str
     address: str
     settled: bool = True
+    leaves: str = ""
 
     @property
     def pod(self) -> str:
         return self.host.partition(".")[0]
+
+    @property
+    def promoted(self) -> bool:
+        return not self.settled and self.host != self.leaves
 
 
 def _sentinel_host(target: Target) -> str:
@@ -63,7 +71,7 @@ async def _view(server: Any, address: str) -> View | None:
     answer = await server.execute_command("SENTINEL", "MASTER", MASTER_NAME)
     pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
     settled = "failover_in_progress" not in pairs["flags"]
-    return View(int(pairs["config-epoch"]), now[0], address, settled) if now else None
+    return View(int(pairs["config-epoch"]), now[0], address, settled, "" if settled else pairs["ip"]) if now else None
 
 
 async def _views(target: Target) -> list[View]:
@@ -83,9 +91,12 @@ async def _views(target: Target) -> list[View]:
 def elected(views: Sequence[View]) -> str | None:
     """The host that more than half of the three Sentinels name for the latest election. Pure.
 
-    None while a failover goes on, or may: only the Sentinel that leads it knows, and until it is over the others name the
-    old primary. To follow them would undo it.
+    None while a failover goes on, or may, and nobody has been promoted: only the Sentinel that leads it knows, and until it
+    is over the others name the old primary. To follow them would undo it.
     """
+    promoted = [view.host for view in views if view.promoted]
+    if promoted:
+        return promoted[0]
     if len(views) < SENTINELS or not all(view.settled for view in views):
         return None
     latest = [view.host for view in views if view.epoch == max(other.epoch for other in views)]
@@ -282,20 +293,48 @@ async def _caught_up(server: Any, to: str) -> bool:
     return False
 
 
-async def _moved(sentinel: Any, to: str, deadline: float) -> str | None:
+async def _moved(sentinel: Any, old: str, deadline: float) -> str | None:
     while time.monotonic() < deadline:
         view = await _view(sentinel, "")
-        if view is not None and view.pod == to:
+        if view is not None and view.pod != old:
             return view.host
         await asyncio.sleep(0.05)
     return None
+
+
+async def _awake(target: Target, views: Sequence[View]) -> View:
+    """A Sentinel that does now what it is told: one whose machine has stalled (TILT) begins half a minute later, unforeseen."""
+    for view in views:
+        async with client(target, view.address, c.SENTINEL_PORT) as sentinel:
+            if view.epoch == views[0].epoch and not int((await sentinel.info("sentinel"))["sentinel_tilt"]):
+                return view
+    raise Unreachable("no Sentinel acts at the moment (TILT): the machines they run on stall")
+
+
+async def _hand_over(sentinel: Any, primary: Any, to: str) -> None:
+    """Writes go on where Sentinel was not asked, or refuses; else they stay paused until the failover is over."""
+    from redis.exceptions import ResponseError
+
+    asked = False
+    try:
+        if not await _caught_up(primary, to):
+            raise Unreachable(f"{to} has not caught up with the primary")
+        asked = True
+        await sentinel.execute_command("SENTINEL", "FAILOVER", MASTER_NAME)
+    except ResponseError as refused:
+        asked = str(refused).startswith("INPROG")
+        raise
+    finally:
+        if not asked:
+            await primary.execute_command("CLIENT", "UNPAUSE")
 
 
 async def switchover(target: Target, to: str) -> None:
     """Pause writes, wait until ``to`` has them all, have Sentinel fail over, and point the old primary at it.
 
     ``FAILOVER`` is never sent: under Sentinel it ends in two primaries (redis#13118). What does not fit into one pass
-    is taken up by the next: the preference stands, and an old primary is found by ``demote``.
+    is taken up by the next: the preference stands, the pause is renewed while the failover goes on, and an old primary is
+    found by ``demote``. A pause that ends too soon loses what the old primary then takes.
     """
     if target.database.redis.mode is RedisMode.CLUSTER:
         await redis_cluster.switchover(target, to)
@@ -304,22 +343,18 @@ async def switchover(target: Target, to: str) -> None:
     views = await _views(target)
     if not views:
         raise Unreachable("no Sentinel answers")
-    view = views[0]
-    if view.pod == to:
+    going = next((view for view in views if not view.settled), None)
+    if going is None and views[0].pod == to:
         return
-    async with client(target, view.address, c.SENTINEL_PORT) as sentinel, client(target, target.member(view.pod).ip or "") as primary:
-        await _preferred(target, sentinel, to)
+    view = going or await _awake(target, views)
+    old = view.leaves.partition(".")[0] or view.pod
+    async with client(target, view.address, c.SENTINEL_PORT) as sentinel, client(target, target.member(old).ip or "") as primary:
+        if going is None:
+            await _preferred(target, sentinel, to)
         await primary.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
-        asked = False
-        try:
-            if not await _caught_up(primary, to):
-                raise Unreachable(f"{to} has not caught up with {view.pod}")
-            await sentinel.execute_command("SENTINEL", "FAILOVER", MASTER_NAME)
-            asked = True
-        finally:
-            if not asked:
-                await primary.execute_command("CLIENT", "UNPAUSE")
-        host = await _moved(sentinel, to, deadline)
+        if going is None:
+            await _hand_over(sentinel, primary, to)
+        host = await _moved(sentinel, old, deadline)
         if host is not None:
             await _follow(primary, host)
 
