@@ -39,6 +39,7 @@ class Fault(Struct, frozen=True):
     inject: Callable[[Scene], AbstractContextManager[None]]
     hold: float = 0.0
     replaces: bool = False  # every pod: it is over when none of those before is left
+    moves: bool = False  # it is over when another member is the primary, however long nothing happens
     members: int = 0  # at the beginning; 0: as many as the engine's table has
     plain: bool = False  # no member is its victim, and clients come through the Service alone
 
@@ -199,9 +200,9 @@ def evict(scene: Scene) -> Iterator[None]:
 
 
 FAULTS = {
-    "switchover": Fault(switchover),
-    "engine-switchover": Fault(engine_switchover),
-    "evict": Fault(evict),
+    "switchover": Fault(switchover, moves=True),
+    "engine-switchover": Fault(engine_switchover, moves=True),
+    "evict": Fault(evict, moves=True),
     "delete-pod": Fault(_delete(30)),
     "delete-pod-now": Fault(_delete(0)),
     "kill": Fault(kill),

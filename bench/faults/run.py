@@ -117,7 +117,9 @@ def run(database: Database, client: Client, name: str, fault: Fault, *, stopped:
                     happened = True
                     _hold(database, fault, since)
                 database.wait("replaced", lambda: not fault.replaces or not _left(database, before), BACK_SECONDS)
-                database.wait("writing again", lambda: crew.steady(since), BACK_SECONDS)
+                database.wait("moved", lambda: not fault.moves or _quiet(lambda: _other(client, victim)), BACK_SECONDS)
+                over = time.monotonic()
+                database.wait("writing again", lambda: crew.steady(over), BACK_SECONDS)
             except (TimeoutError, ClusterError) as error:
                 if not happened:
                     raise
@@ -151,6 +153,12 @@ class _Span(Struct, frozen=True):
 
 def _hold(database: Database, fault: Fault, since: float) -> None:
     time.sleep(max(0.0, fault.hold - (time.monotonic() - since)))
+
+
+def _other(client: Client, victim: str) -> None:
+    """Raises ConnectionError while the victim is the primary, as well as where nobody tells."""
+    if client.primary() == victim:
+        raise ConnectionError(f"{victim} is the primary still")
 
 
 def _left(database: Database, before: set[str]) -> bool:
