@@ -15,7 +15,7 @@ from bench.faults.clients.sqlite import SQLite
 from bench.faults.site import Database
 
 FAILOVER = ("switchover", "delete-pod", "delete-pod-now", "kill", "hang", "partition-all", "rolling-restart", "evict")
-REST = ("partition-peers", "partition-clients", "partition-api", "volume-lost", "operator-down", "api-server-down", "all-pods")
+REST = ("partition-peers", "partition-clients", "partition-api", "volume-lost", "operator-down", "api-server-down", "kill-unseen", "all-pods")
 
 
 class Engine(Struct, frozen=True):
@@ -31,10 +31,10 @@ ENGINES = {
     for engine in (
         Engine("postgresql", PostgreSQL.spec, 3, PostgreSQL, (*FAILOVER, "hang-agent", *REST, "scale")),
         Engine("redis", Redis.spec, 3, Redis, (*FAILOVER, *REST, "scale")),
-        Engine("redis-cluster", RedisCluster.spec, 6, RedisCluster, ("switchover", "kill", "delete-pod", "all-pods")),
+        Engine("redis-cluster", RedisCluster.spec, 6, RedisCluster, ("switchover", "kill", "delete-pod", "rolling-restart", "all-pods")),
         Engine("sqlite", SQLite.spec, 1, SQLite, ("kill", "delete-pod", "operator-down", "api-server-down")),
         Engine("mongodb-standin", MongoDB.spec, 1, MongoDB, ("kill", "delete-pod")),
-        Engine("elasticsearch", Elasticsearch.spec, 3, Elasticsearch, ("kill", "delete-pod", "rolling-restart")),
+        Engine("elasticsearch", Elasticsearch.spec, 3, Elasticsearch, ("kill", "delete-pod", "rolling-restart", "all-pods", "scale")),
         Engine("elasticsearch-master", Elasticsearch.spec, 3, ElasticsearchMaster, ("kill", "hang")),
     )
 }

@@ -152,6 +152,13 @@ def api_server_down(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def kill_unseen(scene: Scene) -> Iterator[None]:
+    """The server is killed while the API server answers nobody."""
+    with api_server_down(scene), kill(scene):
+        yield
+
+
+@contextmanager
 def all_pods(scene: Scene) -> Iterator[None]:
     scene.database.kubectl("delete", "pod", "--all", "--grace-period=0", "--force", "--wait=false")
     yield
@@ -215,6 +222,7 @@ FAULTS = {
     "volume-lost": Fault(lose_volume),
     "operator-down": Fault(operator_down, hold=20.0),
     "api-server-down": Fault(api_server_down, hold=45.0),
+    "kill-unseen": Fault(kill_unseen, hold=20.0),
     "all-pods": Fault(all_pods, replaces=True),
     "rolling-restart": Fault(rolling_restart, replaces=True),
     "scale": Fault(scale, members=1, plain=True),

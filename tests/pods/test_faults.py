@@ -59,6 +59,12 @@ def test_p09_nobody_is_demoted_while_the_api_server_is_away(broken: Break) -> No
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("engine", ["postgresql", "redis"])
+def test_k18_a_primary_dies_while_the_api_server_is_away(broken: Break, engine: str) -> None:
+    assert broken(engine, "kill-unseen").lost_safe == 0
+
+
+@pytest.mark.long
 def test_r02_r03_r04_r06_redis_loses_nothing_that_a_replica_confirmed_in_any_fault(broken: Break) -> None:
     for fault in ("delete-pod-now", "hang", "partition-all", "volume-lost", "all-pods"):
         assert broken("redis", fault).lost_safe == 0, fault
