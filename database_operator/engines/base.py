@@ -182,4 +182,9 @@ class Engine(Struct, frozen=True, kw_only=True):
     probe_seconds: Callable[[Resolved], float]  # between probes of a settled Database
     agent_rules: tuple[Manifest, ...] | None  # what the agent's Role may contain; the operator must hold it to grant it
     default_command_seconds: float = 2.0
+    sharded: Callable[[Resolved], bool] = lambda database: False  # a primary in every shard, so that none is the Database's
+    workload: str = "StatefulSet"  # or "Deployment": one pod, whose claim is ``names.single_claim``
+    tag_is_version: bool = True  # the server is the one of the image, so that a lower tag is a downgrade
+    own_config_maps: Callable[[str], tuple[str, ...]] = lambda name: ()  # made by its members: the cluster's identity, of the data group
+    helpers: Callable[[Resolved], Mapping[str, str]] = lambda database: {}  # fact of an Observation -> component whose ready pods it counts
     bounds: tuple[tuple[str, str], ...] = ()  # parameters that are taken within bounds only: name -> which, for the documentation

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from database_operator.api.database import Resolved
 from database_operator.api.quantity import parse
-from database_operator.api.spec import EngineType
 from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.build.manifest import Manifest
@@ -98,7 +97,7 @@ async def grow(ctx: Context, database: Resolved) -> str | None:
         elif parse(claim.status.capacity.get("storage", "0")) < parse(claim.spec.request) and claim.status.phase == "Bound":
             going = f"claim {claim.metadata.name} grows to {claim.spec.request}"
     workload = observe.workload(ctx, database)
-    if database.type is not EngineType.SQLITE and workload is not None and template_outgrown(workload, database):
+    if workload is not None and template_outgrown(workload, database):
         head = workload.metadata
         if head.deletion_timestamp is None:
             await delete_guarded(ctx, r.STATEFUL_SET, head, owner_uid=database.uid, propagation="Orphan")

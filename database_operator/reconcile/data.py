@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 
 from database_operator.api.database import Resolved
-from database_operator.api.spec import EngineType
 from database_operator.api.status import Reason
 from database_operator.build import constants as c
 from database_operator.build import names
@@ -26,9 +25,9 @@ def _blocked(reason: Reason, message: str) -> Blocked:
     return Blocked(reason, message, after=CONFLICT_AGAIN)
 
 
-def claim_names(database: Resolved) -> list[str]:
+def claim_names(database: Resolved, engine: Engine) -> list[str]:
     """Names of the claims that the workload will use; the one place that computes them, to look for strangers."""
-    if database.type is EngineType.SQLITE:
+    if engine.workload == "Deployment":
         return [names.single_claim(database.name)]
     workload = names.workload(database.name)
     return [f"{c.DATA_VOLUME}-{workload}-{ordinal}" for ordinal in range(database.spec.replicas)]
@@ -67,7 +66,7 @@ async def admit(at: Pass) -> None:
         return
     selector = f"{c.DATA_OF}={database.name}"
     claims = await ctx.client.list(r.PERSISTENT_VOLUME_CLAIM, database.namespace, type=ClaimView, label_selector=selector)
-    await _strangers(ctx, database, {claim.metadata.name for claim in claims})
+    await _strangers(ctx, database, engine, {claim.metadata.name for claim in claims})
     found = await _secrets(at) if claims else {}
     check(database, engine, claims, frozenset(found))
     await asyncio.gather(*(_take_up_claim(ctx, database, claim) for claim in claims))
@@ -76,8 +75,8 @@ async def admit(at: Pass) -> None:
     memory.admitted = database.spec.replicas
 
 
-async def _strangers(ctx: Context, database: Resolved, known: set[str]) -> None:
-    for name in claim_names(database):
+async def _strangers(ctx: Context, database: Resolved, engine: Engine, known: set[str]) -> None:
+    for name in claim_names(database, engine):
         if name in known:
             continue
         try:
@@ -86,22 +85,22 @@ async def _strangers(ctx: Context, database: Resolved, known: set[str]) -> None:
             continue
         message = f'claim "{name}" exists and is not this Database\'s: rename the Database, or remove the claim'
         raise _blocked(Reason.NAME_CONFLICT, message)
-    if database.type is EngineType.POSTGRESQL:
-        found = await asyncio.gather(*(_patronis_own(ctx, database, name) for name in names.patroni(database.name)))
-        if any(found) and not known:
-            kept = ", ".join(name for name in found if name)
-            message = f"the claims are gone but their cluster's identity is kept by the ConfigMaps {kept}: delete these too to begin anew"
-            raise _blocked(Reason.DATA_CONFLICT, message)
+    found = await asyncio.gather(*(_engines_own(ctx, database, engine, name) for name in engine.own_config_maps(database.name)))
+    if any(found) and not known:
+        kept = ", ".join(name for name in found if name)
+        message = f"the claims are gone but their cluster's identity is kept by the ConfigMaps {kept}: delete these too to begin anew"
+        raise _blocked(Reason.DATA_CONFLICT, message)
 
 
-async def _patronis_own(ctx: Context, database: Resolved, name: str) -> str | None:
-    """The name if Patroni has made this ConfigMap; raises Blocked if it is a stranger's."""
+async def _engines_own(ctx: Context, database: Resolved, engine: Engine, name: str) -> str | None:
+    """The name if a member has made this ConfigMap; raises Blocked if it is a stranger's."""
     try:
         found = await ctx.client.get(r.CONFIG_MAP, database.namespace, name, type=Object)
     except NotFound:
         return None
     if found.metadata.labels.get(c.SCOPE) != names.scope(database.name):
-        message = f'ConfigMap "{name}", where Patroni would write, exists and is not its own: rename the Database, or remove the ConfigMap'
+        where = f'ConfigMap "{name}", where a member of {engine.title} would write,'
+        message = f"{where} exists and is not its own: rename the Database, or remove the ConfigMap"
         raise _blocked(Reason.NAME_CONFLICT, message)
     return name
 

@@ -1,7 +1,6 @@
 """What is known of the members: the pods of the local copy joined with the prober's last answers. No I/O."""
 
 from database_operator.api.database import Resolved
-from database_operator.api.spec import EngineType, RedisMode
 from database_operator.api.status import Role
 from database_operator.build import constants as c
 from database_operator.build import labels, names
@@ -17,7 +16,7 @@ REVISION = "controller-revision-hash"
 
 def workload(ctx: Context, database: Resolved) -> WorkloadView | None:
     """The main workload of this very Database, as last seen."""
-    store = ctx.stores.deployments if database.type is EngineType.SQLITE else ctx.stores.stateful_sets
+    store = ctx.stores.deployments if ctx.engines[database.type].workload == "Deployment" else ctx.stores.stateful_sets
     found = store.get(database.namespace, names.workload(database.name))
     return found if found is not None and found.metadata.controller_uid == database.uid else None
 
@@ -124,6 +123,5 @@ def observation(ctx: Context, database: Resolved, children: list[Manifest]) -> O
 
 def _helpers(ctx: Context, database: Resolved) -> dict[str, int]:
     """Ready pods beside the members, by what they are."""
-    if database.type is not EngineType.REDIS or database.redis.mode is not RedisMode.SENTINEL:
-        return {}
-    return {"sentinels": sum(pod.ready for pod in pods(ctx, database, labels.SENTINEL_COMPONENT))}
+    helpers = ctx.engines[database.type].helpers(database)
+    return {fact: sum(pod.ready for pod in pods(ctx, database, component)) for fact, component in helpers.items()}

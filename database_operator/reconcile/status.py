@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from database_operator.api import refusals
 from database_operator.api.database import Resolved
-from database_operator.api.spec import RedisMode
 from database_operator.api.status import (
     BindingStatus,
     Condition,
@@ -272,7 +271,6 @@ def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outc
     made = conditions(database, engine, outcome, now)
     members = outcome.observation.members
     versions = sorted({member.version for member in members if member.version})
-    sharded = database.type.value == "Redis" and database.redis.mode is RedisMode.CLUSTER
     answering = sum(member.ready for member in members)
     address = host(database, platform)
     notes = [condition.message for condition in made if _worth_saying(condition)] + _refused(database, outcome) + ignored(database, engine)
@@ -286,7 +284,7 @@ def status(database: Resolved, engine: Engine, platform: Platform, outcome: Outc
         service_name=names.service(database.name),
         endpoint=f"{address}:{engine.port}",
         connection_string=engine.connection_string(database, address),
-        primary=None if sharded else shown_primary(members),
+        primary=None if engine.sharded(database) else shown_primary(members),
         members=_members(database, outcome),
         version=versions[0] if versions else database.status.version,
         storage=StorageStatus(outcome.storage or database.spec.storage.size),

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 
 from database_operator.api.database import Resolved
-from database_operator.api.spec import EngineType
 from database_operator.build import constants as c
 from database_operator.engines.base import Engine, Observation
 from database_operator.reconcile.views import ClaimView
@@ -32,7 +31,7 @@ def held(database: Resolved, engine: Engine, claims: Sequence[ClaimView], seen: 
 
     Rests on what the data's claims and the servers say, never on the status.
     """
-    if database.type is EngineType.SQLITE:  # its version is that of the image, not of the server: the data does not hang on it
+    if not engine.tag_is_version:  # the data does not hang on it
         return None
     wanted = engine.major(database.spec.version)
     for claim in claims if wanted is not None else ():

@@ -86,4 +86,5 @@ ENGINE = Engine(
     probe_seconds=lambda database: PROBE_SECONDS,
     agent_rules=AGENT_RULES,
     bounds=config.BOUNDS,
+    own_config_maps=names.patroni,
 )

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from database_operator.api.database import Resolved
 from database_operator.api.spec import EngineType, RedisMode
-from database_operator.build import names
+from database_operator.build import labels, names
 from database_operator.build.redisconf import MASTER_NAME
 from database_operator.engines.base import Engine, Platform
 from database_operator.engines.redis import config
@@ -85,4 +85,6 @@ ENGINE = Engine(
     read_only_service=True,
     probe_seconds=probe_seconds,
     agent_rules=AGENT_RULES,
+    sharded=lambda database: database.redis.mode is RedisMode.CLUSTER,
+    helpers=lambda database: {"sentinels": labels.SENTINEL_COMPONENT} if database.redis.mode is RedisMode.SENTINEL else {},
 )

@@ -62,4 +62,6 @@ ENGINE = Engine(
     read_only_service=False,
     probe_seconds=lambda database: 300.0,
     agent_rules=None,
+    workload="Deployment",
+    tag_is_version=False,
 )
