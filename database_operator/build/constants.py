@@ -54,6 +54,7 @@ INPUTS = f"{PREFIX}inputs"
 TEMPLATE = f"{PREFIX}template"  # hash of the template a Deployment's pod was made of
 SETTINGS_HASH = f"{PREFIX}settings-hash"
 WRITTEN = f"{PREFIX}written"  # on a pod: which labels and annotations of it the user wrote
+REBUILT = f"{PREFIX}rebuilt"  # on a workload: UID of the claim that was thrown away last, and the request it was for
 ROTATED = f"{PREFIX}rotated-at"  # on <name>-credentials: the request that its random password was made for
 
 # annotations of the Database

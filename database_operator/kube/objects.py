@@ -24,6 +24,12 @@ class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     name: str
     uid: str
     controller: bool = False
+    api_version: str = ""
+
+    @property
+    def group(self) -> str:
+        """Empty for the core group."""
+        return self.api_version.rpartition("/")[0]
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, rename="camel"):
@@ -59,15 +65,24 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, rename
         return Key(self.namespace, self.name)
 
     @property
+    def controller(self) -> OwnerReference | None:
+        """The one owner that controls this object."""
+        return next((owner for owner in self.owner_references if owner.controller), None)
+
+    @property
     def controller_uid(self) -> str:
-        """UID of the one owner that controls this object, or an empty string."""
-        return next((owner.uid for owner in self.owner_references if owner.controller), "")
+        """UID of that owner, or an empty string."""
+        owner = self.controller
+        return owner.uid if owner else ""
 
     def share_strings(self) -> None:
         """Keep one copy of what thousands of objects have in common; saves a third of an object's memory."""
         labels = {sys.intern(key): sys.intern(value) for key, value in self.labels.items()}
         msgspec.structs.force_setattr(self, "labels", labels)
         msgspec.structs.force_setattr(self, "namespace", sys.intern(self.namespace))
+        for owner in self.owner_references:
+            msgspec.structs.force_setattr(owner, "kind", sys.intern(owner.kind))
+            msgspec.structs.force_setattr(owner, "api_version", sys.intern(owner.api_version))
 
 
 class AnnotatedMeta(Meta, frozen=True, kw_only=True, eq=False, gc=False, rename="camel"):

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from database_operator.api.database import KIND, Resolved
+from database_operator.api.database import GROUP, KIND, Resolved
 from database_operator.api.status import Reason
 from database_operator.build import constants as c
 from database_operator.build.manifest import Manifest, digest
 from database_operator.kube import resources as r
 from database_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
-from database_operator.kube.objects import AnnotatedObject, Key, Meta
+from database_operator.kube.objects import AnnotatedObject, Key, Meta, OwnerReference
 from database_operator.kube.resources import Resource, by_kind
 from database_operator.reconcile.context import METADATA_KINDS, WITH_GENERATION, Applied, Blocked, Context, Pass
 
@@ -23,11 +23,12 @@ OWN_WRITE_SECONDS = 1.0  # for the local copy to show what this process has just
 OF_KIND = {kind.kind: kind for kind in (*METADATA_KINDS, r.STATEFUL_SET, r.DEPLOYMENT, r.PERSISTENT_VOLUME_CLAIM)}
 IMMUTABLE = "updates to statefulset spec for fields other than"  # the API server's words
 CLASS_STAYS = "spec.loadBalancerClass: Invalid value"  # likewise
+Refusal = Blocked | Forbidden | Invalid
 FORMER_AGAIN = 2.0  # seconds until the objects of a former Database of this name are looked at again
 
 
 def marks(metadata: Meta) -> int:
-    return hash((frozenset(metadata.labels.items()), tuple(owner.uid for owner in metadata.owner_references)))
+    return hash((frozenset(metadata.labels.items()), metadata.owner_references))
 
 
 def clean(applied: Applied, resource: Resource, seen: Meta) -> bool:
@@ -41,23 +42,29 @@ def clean(applied: Applied, resource: Resource, seen: Meta) -> bool:
     return seen.generation == applied.generation and marks(seen) == applied.marks
 
 
-async def apply(at: Pass, children: Sequence[Manifest]) -> int:
-    """Apply every child that differs from what was applied last or was touched since; gives how many.
+async def apply(at: Pass, children: Sequence[Manifest]) -> dict[str, Refusal]:
+    """Apply every child that differs from what was applied last or was touched since; gives the refusals, by kind.
 
-    Raises Blocked (NameConflict, QuotaExceeded) and what ``kube`` raises, after all were tried: one that cannot be
-    applied does not keep the others from being repaired.
+    A right, a policy, a quota or a value refuses one child, and what does not depend on it goes on. Raises Blocked
+    (NameConflict) and what else ``kube`` raises, after all were tried.
     """
     await _own_writes_seen(at)
     todo = [child for child in (_todo(at, child) for child in children) if child is not None]
-    outcomes: list[BaseException | None] = []
+    failed: list[tuple[str, BaseException]] = []
     for wave in (False, True):  # a RoleBinding is refused where its Role is not there yet
         now = [child for child in todo if (child.resource is r.ROLE_BINDING) is wave]
-        outcomes += await asyncio.gather(*(_apply(at, child) for child in now), return_exceptions=True)
-    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    blocked = [error for error in errors if isinstance(error, Blocked)]
-    if errors:
-        raise (blocked or errors)[0]
-    return len(todo)
+        outcomes = await asyncio.gather(*(_apply(at, child) for child in now), return_exceptions=True)
+        failed += [(child.resource.kind, error) for child, error in zip(now, outcomes, strict=True) if error is not None]
+    refusals = {kind: error for kind, error in failed if isinstance(error, Refusal) and _of_one_child(error)}
+    others = [error for _, error in failed if error not in refusals.values()]
+    if others:
+        raise next((error for error in others if isinstance(error, Blocked)), others[0])
+    return refusals
+
+
+def _of_one_child(error: Refusal) -> bool:
+    """Not of all of them, as where the namespace ends, nor of the Database, as a name that a stranger has."""
+    return error.reason is Reason.QUOTA_EXCEEDED if isinstance(error, Blocked) else "NamespaceTerminating" not in error.causes
 
 
 async def _own_writes_seen(at: Pass) -> None:
@@ -150,12 +157,13 @@ async def _look(ctx: Context, database: Resolved, resource: Resource, name: str)
 
 def check_ours(database: Resolved, resource: Resource, found: Meta) -> None:
     """Raise Blocked unless the object belongs to this Database."""
+    owner = _owner(found)
     if resource is r.PERSISTENT_VOLUME_CLAIM:
         mine = found.labels.get(c.DATA_OF) == database.name
         former = False
     else:
-        mine = found.controller_uid == database.uid
-        former = any(owner.kind == KIND and owner.name == database.name and owner.controller for owner in found.owner_references)
+        mine = owner is not None and owner.uid == database.uid
+        former = owner is not None and owner.name == database.name
     if mine:
         if found.deletion_timestamp:
             raise Blocked(
@@ -169,6 +177,12 @@ def check_ours(database: Resolved, resource: Resource, found: Meta) -> None:
     raise Blocked(Reason.NAME_CONFLICT, message, after=30.0)
 
 
+def _owner(found: Meta) -> OwnerReference | None:
+    """The Database that controls this object; other groups have a kind of this name too."""
+    owner = found.controller
+    return owner if owner is not None and owner.kind == KIND and owner.group == GROUP else None
+
+
 async def prune(at: Pass, children: Sequence[Manifest]) -> None:
     """Delete what this Database owns and no longer plans: by our controller reference, never by label; no Secrets, no claims."""
     ctx, database = at.ctx, at.database
@@ -176,7 +190,7 @@ async def prune(at: Pass, children: Sequence[Manifest]) -> None:
     for resource, informer in ctx.stores.owned():
         for item in informer.by_owner(database.uid):
             head: Any = item.metadata
-            if (resource.kind, head.name) in keep or head.deletion_timestamp:
+            if (resource.kind, head.name) in keep or head.deletion_timestamp or _owner(head) is None:
                 continue
             await delete_guarded(ctx, resource, head, owner_uid=database.uid)
             at.memory.applied.pop((resource.kind, head.name), None)

@@ -8,7 +8,6 @@ import datetime
 import msgspec
 
 from database_operator.api.database import FINALIZER, Metadata, Resolved, Stored, decode, resolve
-from database_operator.api.spec import EngineType
 from database_operator.api.status import Phase, Reason
 from database_operator.api.validation import explanation, problems
 from database_operator.build import constants as c
@@ -16,18 +15,18 @@ from database_operator.build import names
 from database_operator.engines.base import Action, Engine, Inputs, Observation, Restart, Wait
 from database_operator.kube import resources as r
 from database_operator.kube.controller import DONE, Result
-from database_operator.kube.errors import Forbidden, Invalid
+from database_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from database_operator.kube.objects import Key
 from database_operator.reconcile import blockers, claims, data, observe, requests, secrets, versions
 from database_operator.reconcile.act import act
-from database_operator.reconcile.apply import FORMER_AGAIN, apply, prune
+from database_operator.reconcile.apply import FORMER_AGAIN, Refusal, apply, prune
 from database_operator.reconcile.connections.base import Unreachable
 from database_operator.reconcile.context import Blocked, Context, Memory, Pass
 from database_operator.reconcile.finalize import finalize, vanished
 from database_operator.reconcile.publish import publish
 from database_operator.reconcile.refresh import refresh
 from database_operator.reconcile.status import PATIENCE, Outcome, ready, stood
-from database_operator.reconcile.steady import just_changed, steady, still_wanted
+from database_operator.reconcile.steady import just_changed, rolls, steady, still_wanted
 from database_operator.reconcile.views import DATABASE, DatabaseView
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
@@ -114,14 +113,17 @@ async def _bring(at: Pass) -> Result:
     failure: Exception | None = None
     after: float | None = None
     try:
-        outcome = await _steps(at)
-    except Blocked as blocked:
-        outcome, after = _blocked(at, blocked.reason, str(blocked)), blocked.after
-    except (Invalid, Forbidden) as error:
-        if "NamespaceTerminating" in error.causes:  # nothing can be made there any more; the Database's own deletion follows
+        outcome, refusal = await _steps(at)
+    except (Blocked, Invalid, Forbidden) as error:
+        outcome, refusal = Outcome(observation=observe.observation(ctx, database, [])), error
+    if isinstance(refusal, Blocked):
+        outcome, after = msgspec.structs.replace(outcome, blocked=(refusal.reason, str(refusal))), refusal.after
+    elif refusal is not None:
+        if "NamespaceTerminating" in refusal.causes:  # nothing can be made there any more; the Database's own deletion follows
             return Result(after=WAITING)
         # What no retry mends by itself is shown; it is tried again all the same, for rights and policies change.
-        outcome, failure = _blocked(at, Reason.RECONCILIATION_FAILED, f"{error.reason}: {error.message}"), error
+        why = (Reason.RECONCILIATION_FAILED, f"{refusal.reason}: {refusal.message}")
+        outcome, failure = msgspec.structs.replace(outcome, blocked=why), refusal
     waited = _patience(ctx, memory, database, outcome)
     if _about_to_answer(ctx, memory, database, waited):
         ctx.probes.want(key, settled=False)
@@ -148,10 +150,6 @@ def _about_to_answer(ctx: Context, memory: Memory, database: Resolved, outcome: 
     return memory.stands("unasked", fresh, ctx.now()) < patience and fresh
 
 
-def _blocked(at: Pass, reason: Reason, message: str) -> Outcome:
-    return Outcome(observation=observe.observation(at.ctx, at.database, []), blocked=(reason, message))
-
-
 def _patience(ctx: Context, memory: Memory, database: Resolved, outcome: Outcome) -> Outcome:
     """Since when the reason stands; a new operator goes on from what the status says of it."""
     if outcome.blocked is None:
@@ -165,8 +163,8 @@ def _patience(ctx: Context, memory: Memory, database: Resolved, outcome: Outcome
     return msgspec.structs.replace(outcome, stands_for=ctx.now() - memory.not_ready[1])
 
 
-async def _steps(at: Pass) -> Outcome:
-    """Each step may raise Blocked; what was done before it stands.
+async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
+    """Each step may raise Blocked; what was done before it stands. Gives also why a child was refused, the first of them.
 
     Without a Secret of the user's no members are made; those that run go on as they are, and are looked after.
     """
@@ -179,7 +177,7 @@ async def _steps(at: Pass) -> Outcome:
         if observe.workload(ctx, database) is None:
             raise
         secret_versions, password, missing = {}, None, blocked
-    _former_gone(ctx, database)
+    _former_gone(at)
     await data.admit(at)
     await secrets.ensure(at, password)
     answered = await requests.credentials(at)
@@ -188,20 +186,20 @@ async def _steps(at: Pass) -> Outcome:
     seen = observe.observation(ctx, database, children if missing is None else [])
     held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
     if held is not None:  # the members stay as they are, with the files they read; all around them is looked after
-        await apply(at, [child for child in children if child["kind"] not in HELD])
-        return Outcome(observation=seen, held=held, answered=answered)
+        refused = await apply(at, [child for child in children if child["kind"] not in HELD])
+        return Outcome(observation=seen, held=held, answered=answered), _first(refused)
     action = steady(at, seen, _next(ctx, database, engine, seen))
     await still_wanted(ctx, database, action)
     growing = await claims.grow(ctx, database) if missing is None else None
     wanted = claims.adapted(ctx, database, children, action, hold=just_changed(at))
-    await apply(at, [child for child in wanted if missing is None or child["kind"] not in WORKLOADS])
+    refused = await apply(at, [child for child in wanted if missing is None or child["kind"] not in WORKLOADS])
     await prune(at, children)
     await refresh(at, children, inputs.formed)
     await claims.keep_up(ctx, database, engine, seen)
     if action is not None:
-        action = await _act(at, seen, action)
+        action = await _act(at, seen, Wait("what its pod is made of was refused") if rolls(action) and HELD & refused.keys() else action)
     action, moved = await requests.moves(at, seen, action)
-    return Outcome(
+    outcome = Outcome(
         observation=seen,
         blocked=(missing.reason, str(missing)) if missing is not None else await _not_ready(at, seen),
         action=action,
@@ -210,14 +208,20 @@ async def _steps(at: Pass) -> Outcome:
         answered=answered + moved,
         storage=claims.in_force(ctx, database),
     )
+    return outcome, _first(refused)
 
 
-def _former_gone(ctx: Context, database: Resolved) -> None:
+def _first(refused: dict[str, Refusal]) -> Refusal | None:
+    return next(iter(refused.values()), None)
+
+
+def _former_gone(at: Pass) -> None:
     """Raise Blocked while the pod of a Deployment that is gone still ends: a file has one server. A StatefulSet's pods bear their names.
 
     Pods whose Deployment was only taken off them are younger than the Database, and are taken up again.
     """
-    if database.type is not EngineType.SQLITE or observe.workload(ctx, database) is not None:
+    ctx, database = at.ctx, at.database
+    if at.engine.workload != "Deployment" or observe.workload(ctx, database) is not None:
         return
     born = database.metadata.creation_timestamp or ""
     for pod in observe.pods(ctx, database):
@@ -317,7 +321,10 @@ async def _finalizer(ctx: Context, database: Resolved) -> None:
     if FINALIZER in head.finalizers:
         return
     patch = {"metadata": {"finalizers": [*head.finalizers, FINALIZER], "resourceVersion": head.resource_version, "uid": head.uid}}
-    written = await ctx.client.patch(DATABASE, head.namespace, head.name, patch)
+    try:
+        written = await ctx.client.patch(DATABASE, head.namespace, head.name, patch)
+    except NotFound as error:  # deleted meanwhile; its event follows
+        raise Conflict(409, "Conflict", f"Database {head.name} has gone since it was read") from error
     await ctx.stores.databases.wait_for(Key(head.namespace, head.name), written.resource_version, 2.0)
 
 

@@ -1,8 +1,9 @@
 """What annotations on a Database ask for once: a switchover, a member cloned anew, a new password.
 
 Each pass judges a request anew from what it sees, so a process that died in the middle costs a repeat: a move to a pod
-that leads is none, a clone is done again, and a password is noted together with its request. One that cannot be done
-counts as done all the same, with a Warning: nothing is tried for ever.
+that leads is none, Patroni clones again, and a password is noted together with its request. A volume is thrown away
+once: which one is noted on the workload first. One that cannot be done counts as done all the same, with a Warning:
+nothing is tried for ever.
 """
 
 import msgspec
@@ -10,10 +11,11 @@ import msgspec
 from database_operator.api.database import Resolved
 from database_operator.build import constants as c
 from database_operator.build.requests import pending, pod
-from database_operator.engines.base import Action, Engine, Handled, Observation, Refused, Verdict, Wait
+from database_operator.engines.base import Action, Engine, Handled, Observation, Refused, Verdict, Wait, Wipe
+from database_operator.kube import resources as r
 from database_operator.kube.errors import Forbidden, Invalid, NotFound
-from database_operator.kube.objects import AnnotatedMeta, Key
-from database_operator.reconcile import secrets
+from database_operator.kube.objects import AnnotatedMeta, AnnotatedObject, Key, Object
+from database_operator.reconcile import observe, secrets
 from database_operator.reconcile.act import act, ask
 from database_operator.reconcile.blockers import short
 from database_operator.reconcile.connections.base import Unreachable
@@ -24,6 +26,7 @@ from database_operator.reconcile.views import DATABASE
 MOVES = ("switchover", "rebuild")
 PATIENCE = 60.0  # seconds that a request may take to be carried out; a planned move takes a few, Sentinel's up to 20
 FRESH = 1.0  # seconds in which members are asked anew before anything is decided: of a settled Database the answers are minutes old
+CLONED = "{} is being cloned from the others"
 AGAIN = 15.0  # seconds until an engine that took a request is asked once more; an election may take as long
 
 Answers = tuple[Answered, ...]
@@ -86,6 +89,8 @@ async def moves(at: Pass, seen: Observation, action: Action | None) -> tuple[Act
 async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | Answered:
     ctx, known = at.ctx, at.memory.requests
     if name not in known or known[name].value != value:
+        if name == "rebuild" and at.engine.rebuild is not None and await _wiped_before(at, value):
+            return Answered(name=name, value=value, note=CLONED.format(pod(value)))
         known[name] = Request(value, ctx.now())
     request = known[name]
     if ctx.now() - request.since < FRESH:
@@ -115,7 +120,7 @@ async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | 
     except (Forbidden, Invalid) as error:
         return Answered(name=name, value=value, note=short(error.message), refused=True)
     ctx.probes.event(Key(at.database.namespace, at.database.name))
-    return Answered(name=name, value=value, note=f"{pod(value)} is being cloned from the others") if name == "rebuild" else verdict
+    return Answered(name=name, value=value, note=CLONED.format(pod(value))) if name == "rebuild" else verdict
 
 
 async def _carry_out(at: Pass, seen: Observation, request: Request, verdict: Action, name: str) -> None:
@@ -130,8 +135,39 @@ async def _carry_out(at: Pass, seen: Observation, request: Request, verdict: Act
         if isinstance(again, Refused | Handled) or type(again) is not type(verdict):
             raise Unreachable(_why(again))
         verdict = again
+    if isinstance(verdict, Wipe):
+        await _note(at, request.value, verdict.pod)
     await act(at, seen, verdict)
     request.acted_at = at.ctx.now()
+
+
+async def _note(at: Pass, value: str, member: str) -> None:
+    """Whose volume is thrown away for this request: a process that comes after this one must not take the next one for it."""
+    ctx, database = at.ctx, at.database
+    view, found = ctx.stores.pods.get(database.namespace, member), observe.workload(ctx, database)
+    claim = ctx.stores.claims.get(database.namespace, view.claim) if view is not None and view.claim else None
+    if claim is None or found is None:
+        raise Unreachable(f"the volume of {member} is not known")
+    head = {"uid": found.metadata.uid, "annotations": {c.REBUILT: f"{claim.metadata.uid} {value}"}}
+    await ctx.client.patch(r.STATEFUL_SET, database.namespace, found.metadata.name, {"metadata": head})
+
+
+async def _wiped_before(at: Pass, value: str) -> bool:
+    """Live: the volume that was noted for this request is no more."""
+    ctx, database = at.ctx, at.database
+    found = observe.workload(ctx, database)
+    if found is None:
+        return False
+    try:
+        live = await ctx.client.get(r.STATEFUL_SET, database.namespace, found.metadata.name, type=AnnotatedObject)
+    except NotFound:
+        return False
+    uid, _, noted = live.metadata.annotations.get(c.REBUILT, "").partition(" ")
+    selector = f"{c.DATA_OF}={database.name}"
+    if noted != value:
+        return False
+    claims = await ctx.client.list(r.PERSISTENT_VOLUME_CLAIM, database.namespace, type=Object, label_selector=selector)
+    return all(claim.metadata.uid != uid for claim in claims)
 
 
 class _Handled(msgspec.Struct, frozen=True):

@@ -13,10 +13,13 @@ STEADY = 2.0  # seconds that a spec must stand before members are restarted for 
 
 def steady(at: Pass, seen: Observation, action: Action | None) -> Action | None:
     """Members that serve are restarted for a spec that stands: one that flaps restarts nobody. What heals a pod does not wait."""
-    rolls = isinstance(action, Switchover) or (isinstance(action, Command) and action.name == "restart")
-    if isinstance(action, Restart):
-        rolls = any(member.pod == action.pod and member.ready for member in seen.members)
-    return Wait("the spec has just been changed") if rolls and just_changed(at) else action
+    serves = not isinstance(action, Restart) or any(member.pod == action.pod and member.ready for member in seen.members)
+    return Wait("the spec has just been changed") if rolls(action) and serves and just_changed(at) else action
+
+
+def rolls(action: Action | None) -> bool:
+    """A member is restarted by it, or the primary moves for that."""
+    return isinstance(action, Restart | Switchover) or (isinstance(action, Command) and action.name == "restart")
 
 
 def just_changed(at: Pass) -> bool:

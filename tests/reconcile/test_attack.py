@@ -5,6 +5,7 @@ On a real API server with simulated pods.
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from database_operator.kube import resources as r
 from database_operator.kube.resources import Resource
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
+from tests.reconcile.crash import Axe, mortal
 from tests.reconcile.harness import Hub, operator, until
 from tests.reconcile.scenario import gone, run
 
@@ -261,5 +263,59 @@ def test_a_refused_database_that_is_deleted_takes_no_key_of_the_data_it_was_refu
             assert await at.exists(r.PERSISTENT_VOLUME_CLAIM, "data-shop-0")
             assert await at.exists(r.SECRET, "shop-internal")
             assert (await at.get(r.SECRET, "shop-credentials"))["data"] == login
+
+    run(control_plane, scenario)
+
+
+class AtStatus(Axe):
+    """Ends the operator before it can say that it has thrown a member's pod away."""
+
+    async def cut(self, what: str, go: Callable[[], Awaitable[Any]]) -> Any:
+        if what.endswith("/status") and any(done.startswith("DELETE") and "/pods/" in done for done in self.writes):
+            self._fall()
+        return await super().cut(what, go)
+
+
+def test_a_volume_is_thrown_away_once_for_a_request_though_the_operator_dies_of_it(control_plane: ControlPlane) -> None:
+    async def scenario(at: Hub) -> None:
+        axe = AtStatus()
+        async with mortal(at, axe):
+            await at.create("shop", "Redis", "7.2", replicas=3)
+            await at.phase("shop", "Ready", 60)
+            await at.condition("shop", "Progressing", "Settled", 60)
+            axe.arm()
+            await _annotate(at, "shop", rebuild="shop-2@1")
+
+            async def done() -> bool:
+                return bool((await at.status("shop")).get("requests", {}).get("rebuild") == "shop-2@1")
+
+            await until(done, 60, lambda: "the request was not handled")
+            await at.phase("shop", "Ready", 60)
+            assert axe.dead
+            await asyncio.sleep(3)
+            deleted = {call: n for call, n in at.writes().items() if call.startswith("delete persistentvolumeclaims")}
+            assert sum(deleted.values()) == 1, deleted
+
+    run(control_plane, scenario)
+
+
+@pytest.mark.parametrize("same_uid", [True, False], ids=["with our UID", "with another UID"])
+def test_k22_a_child_of_another_groups_database_is_not_ours(control_plane: ControlPlane, same_uid: bool) -> None:
+    """Others have a kind of this name; neither that nor a Database's name or UID makes their object ours."""
+
+    async def scenario(at: Hub) -> None:
+        async with operator(at):
+            await at.create("shop", "Redis", "7.2")
+            await at.phase("shop", "Ready")
+            await _annotate(at, "shop", reconcile="disabled")
+            await at.condition("shop", "Progressing", "Paused")
+            await at.client.delete(r.SERVICE, at.namespace, "shop-service")
+            uid = await _uid(at, DATABASE, "shop") if same_uid else "11111111-2222-3333-4444-555555555555"
+            owner = {"apiVersion": "postgresql.cnpg.io/v1", "kind": "Database", "name": "shop", "uid": uid, "controller": True}
+            head = {"labels": {c.MANAGED_BY: c.MANAGER, c.INSTANCE: "shop"}, "ownerReferences": [owner]}
+            await _create(at, r.SERVICE, "shop-service", metadata=head, spec={"ports": [{"port": 80}]})
+            await _annotate(at, "shop", reconcile=None)
+            assert "shop-service" in (await at.condition("shop", "Ready", "NameConflict"))["message"]
+            assert (await at.get(r.SERVICE, "shop-service"))["spec"]["ports"][0]["port"] == 80
 
     run(control_plane, scenario)

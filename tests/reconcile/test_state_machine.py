@@ -39,8 +39,9 @@ NAME = "shop"
 KINDS = ("PostgreSQL", "MongoDB", "Redis", "Elasticsearch", "SQLite", "Cluster")
 SETTLED = 240.0  # seconds a step may take on a busy machine; most take less than three
 COMPARED = 13  # steps between two comparisons with a Database made anew
-LOOKS = 0.25  # seconds between two looks at all children: eleven LISTs, and the API server is what limits the pace
+LOOKS = 0.4  # seconds between two looks at all children: eleven LISTs, and the API server is what limits the pace
 SEED = os.environ.get("STATE_MACHINE_SEED")
+FAILED: dict[int, str] = {}  # by seed: Hypothesis plays a failing example once more for its report, which would take minutes
 SEEDS = st.integers(0, 10**9) if SEED is None else st.just(int(SEED))
 BY_HAND = (r.SERVICE, r.CONFIG_MAP, r.STATEFUL_SET, r.DEPLOYMENT, r.ROLE, r.POD_DISRUPTION_BUDGET, r.POD)
 
@@ -326,6 +327,8 @@ def _platform(made: Manager) -> Platform:
 
 async def lives(plane: ControlPlane, seed: int, each: int, kinds: Sequence[str], rounds: int) -> None:
     """All kinds side by side under one operator."""
+    if seed in FAILED:
+        pytest.fail(FAILED[seed], pytrace=False)
     async with hub(plane) as own, operator(own, "--max-concurrent-reconciles", "8", everywhere=True) as made:
         tasks: list[Awaitable[None]] = []
         for turn in range(rounds):
@@ -333,7 +336,8 @@ async def lives(plane: ControlPlane, seed: int, each: int, kinds: Sequence[str],
         results = await asyncio.gather(*tasks, return_exceptions=True)
     failed = [result for result in results if isinstance(result, BaseException)]
     if failed:
-        pytest.fail(f"{len(failed)} of {len(results)} lives: STATE_MACHINE_SEED={seed}\n" + "\n\n".join(map(str, failed)), pytrace=False)
+        FAILED[seed] = f"{len(failed)} of {len(results)} lives: STATE_MACHINE_SEED={seed}\n" + "\n\n".join(map(str, failed))
+        pytest.fail(FAILED[seed], pytrace=False)
 
 
 def played(examples: int, **more: Any) -> settings:

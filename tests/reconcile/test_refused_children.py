@@ -1,0 +1,89 @@
+"""One call that is refused keeps back only what depends on it. The API server is real, pods and engines are played."""
+
+import asyncio
+
+import pytest
+
+from database_operator.kube import resources as r
+from database_operator.kube.errors import ApiError, Forbidden, NotFound
+from localcluster import ControlPlane
+from tests.reconcile.harness import Hub, until
+from tests.reconcile.scenario import NAME, identities, run, settled
+from tests.reconcile.test_faults import disturbed
+
+pytestmark = pytest.mark.apiserver
+
+
+def test_k44_a_child_that_is_refused_keeps_nothing_back_that_does_not_depend_on_it(control_plane: ControlPlane) -> None:
+    """It is said; members leave, what is no longer planned goes, and parameters reach the engine."""
+
+    async def scenario(at: Hub) -> None:
+        refusing = False
+
+        def policy(method: str, path: str) -> ApiError | None:
+            refused = refusing and method == "PATCH" and path.endswith(f"/services/{NAME}-service")
+            return Forbidden(403, "Forbidden", "no such Services here") if refused else None
+
+        async with disturbed(at, policy):
+            await at.create(NAME, "PostgreSQL", "17", replicas=2)
+            await settled(at)
+            refusing = True
+            await at.change(NAME, replicas=1, service={"annotations": {"a": "b"}}, postgresql={"parameters": {"work_mem": "8MB"}})
+            assert "no such Services here" in (await at.condition(NAME, "Ready", "ReconciliationFailed"))["message"]
+
+            async def gone_on() -> bool:
+                taken = at.engines._played[NAME].shared["postgresql"]["parameters"].get("work_mem")
+                kept = await at.exists(r.SERVICE, f"{NAME}-ro") or await at.exists(r.POD, f"{NAME}-1")
+                return taken == "8MB" and not kept
+
+            await until(gone_on, 60, lambda: "the other steps were not done")
+            assert (await at.status(NAME))["conditions"][0]["reason"] == "ReconciliationFailed"
+            refusing = False
+            await settled(at)
+
+    run(control_plane, scenario)
+
+
+def test_k44_no_member_is_restarted_for_a_template_that_is_refused(control_plane: ControlPlane) -> None:
+    async def scenario(at: Hub) -> None:
+        refusing = False
+
+        def policy(method: str, path: str) -> ApiError | None:
+            refused = refusing and method == "PATCH" and path.endswith(f"/statefulsets/{NAME}")
+            return Forbidden(403, "Forbidden", "no such variable here") if refused else None
+
+        async with disturbed(at, policy):
+            await at.create(NAME, "Redis", "7.2")
+            await settled(at)
+            before = await identities(at, r.POD)
+            refusing = True
+            await at.change(NAME, env=[{"name": "A", "value": "1"}])
+            await at.condition(NAME, "Ready", "ReconciliationFailed")
+            await asyncio.sleep(5)
+            assert await identities(at, r.POD) == before
+            refusing = False
+            await settled(at)
+            assert await identities(at, r.POD) != before
+
+    run(control_plane, scenario)
+
+
+def test_a_database_that_goes_before_it_has_its_finalizer_is_no_error(
+    control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(at: Hub) -> None:
+        met = []
+
+        def gone_meanwhile(method: str, path: str) -> ApiError | None:
+            if met or method != "PATCH" or not path.endswith(f"/databases/{NAME}"):
+                return None
+            met.append(path)
+            return NotFound(404, "NotFound", "gone")
+
+        async with disturbed(at, gone_meanwhile):
+            await at.create(NAME, "Redis", "7.2")
+            await settled(at)
+            assert met
+
+    run(control_plane, scenario)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
