@@ -15,7 +15,8 @@ from bench.faults.clients.sqlite import SQLite
 from bench.faults.site import Database
 
 FAILOVER = ("switchover", "delete-pod", "delete-pod-now", "kill", "hang", "partition-all", "rolling-restart", "evict")
-REST = ("partition-peers", "partition-clients", "partition-api", "volume-lost", "operator-down", "api-server-down", "kill-unseen", "all-pods")
+REST = ("partition-peers", "partition-clients", "partition-api", "volume-lost", "all-pods")
+AWAY = ("operator-down", "api-server-down", "kill-unseen")
 
 
 class Engine(Struct, frozen=True):
@@ -29,8 +30,8 @@ class Engine(Struct, frozen=True):
 ENGINES = {
     engine.name: engine
     for engine in (
-        Engine("postgresql", PostgreSQL.spec, 3, PostgreSQL, (*FAILOVER, "hang-agent", *REST, "scale")),
-        Engine("redis", Redis.spec, 3, Redis, (*FAILOVER, *REST, "scale")),
+        Engine("postgresql", PostgreSQL.spec, 3, PostgreSQL, (*FAILOVER, "hang-agent", *REST, *AWAY, "scale")),
+        Engine("redis", Redis.spec, 3, Redis, (*FAILOVER, *REST, *AWAY, "scale")),
         Engine("redis-cluster", RedisCluster.spec, 6, RedisCluster, ("switchover", "kill", "delete-pod", "rolling-restart", "all-pods")),
         Engine("sqlite", SQLite.spec, 1, SQLite, ("kill", "delete-pod", "operator-down", "api-server-down")),
         Engine("mongodb-standin", MongoDB.spec, 1, MongoDB, ("kill", "delete-pod")),
