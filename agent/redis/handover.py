@@ -42,10 +42,14 @@ def _caught_up(place: Place) -> bool:
     return False
 
 
-def _moved(place: Place, sentinel: str) -> str | None:
-    """The host that Sentinel has made the primary instead."""
+def _moved(place: Place, sentinel: str, candidates: list[str]) -> str | None:
+    """The host that Sentinel has made the primary instead; it says so itself up to a second before Sentinel has noticed."""
     deadline = time.monotonic() + MOVE_SECONDS
     while time.monotonic() < deadline:
+        for host in candidates:
+            said = ask.cli(host, PORT, place.internal("operator-password"), ["INFO replication"], 1.0)
+            if ask.fields(said or "").get("role") == "master":
+                return host
         seen = ask.ask_sentinel(place, sentinel)
         if isinstance(seen, ask.View) and seen.host != place.host:
             return seen.host
@@ -66,7 +70,7 @@ def prestop() -> int:
     info = ask.fields(_local(here, "INFO replication"))
     if here.settings.mode == "standalone" or info.get("role") != "master" or info.get("connected_slaves", "0") == "0":
         return 0
-    moved = _by_takeover(here, info) if here.settings.mode == "cluster" else _by_sentinel(here)
+    moved = _by_takeover(here, info) if here.settings.mode == "cluster" else _by_sentinel(here, heirs(info))
     log(f"handed over to {moved}" if moved else "stopping as primary: nobody took over in time")
     return 0
 
@@ -83,7 +87,7 @@ def _by_takeover(place: Place, info: dict[str, str]) -> str | None:
     return None
 
 
-def _by_sentinel(place: Place) -> str | None:
+def _by_sentinel(place: Place, candidates: list[str]) -> str | None:
     sentinel = _sentinel(place)
     if sentinel is None:
         return None
@@ -92,7 +96,7 @@ def _by_sentinel(place: Place) -> str | None:
         _local(place, "CLIENT UNPAUSE")
         return None
     ask.cli(sentinel, SENTINEL_PORT, place.internal("operator-password"), [f"SENTINEL FAILOVER {place.settings.master}"])
-    primary = _moved(place, sentinel)
+    primary = _moved(place, sentinel, candidates)
     if primary is not None:
         # sooner than Sentinel's script, which has to start first
         announce(place, {primary.partition(".")[0]: "primary", place.pod: "replica"})

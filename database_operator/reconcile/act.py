@@ -55,7 +55,10 @@ async def act(at: Pass, seen: Observation, action: Action) -> None:
                 raise Unreachable(f"{engine.title} has no planned switchover")
             _ask_again(at)
             async with asyncio.timeout(engine.default_command_seconds):
-                await move(target(at, seen.members), to)
+                now = await move(target(at, seen.members), to)
+            if now is not None:
+                roles = {now: Role.PRIMARY} | {member.pod: Role.REPLICA for member in seen.members if member.pod != now}
+                await asyncio.gather(*(label(ctx, database, pod, role.value, None) for pod, role in roles.items()))
             ctx.events.normal(database, "Switchover", f"asked {engine.title} to make {to} the primary{': ' + why if why else ''}")
         case Command():
             run = connection(engine.provider).command

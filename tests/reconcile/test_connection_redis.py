@@ -40,13 +40,12 @@ class Played:
 
     def __init__(self, *, going: bool = False, tilt: bool = False, caught_up: bool = True, answer: Exception | None = None) -> None:
         self.going, self.tilt, self.behind, self.answer = going, tilt, 0 if caught_up else 1, answer
-        self.promotes = answer is None
         self.said: list[str] = []
 
     async def execute_command(self, *words: Any) -> Any:
         match words:
             case ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", _):
-                return [NEW if self.going and self.promotes else OLD, 6379]
+                return [OLD, 6379]  # Sentinel looks once a second
             case ("SENTINEL", "MASTER", _):
                 return {"config-epoch": 1, "ip": OLD, "flags": "master,failover_in_progress" if self.going else "master"}
             case ("SENTINEL", "REPLICAS", _):
@@ -63,7 +62,8 @@ class Played:
     async def info(self, section: str) -> dict[str, Any]:
         if section == "sentinel":
             return {"sentinel_tilt": int(self.tilt)}
-        return {"master_repl_offset": 7, "slave0": {"ip": NEW, "state": "online", "offset": 7 - self.behind}}
+        replica = {"ip": NEW, "state": "online", "offset": 7 - self.behind}
+        return {"role": "master" if self.going else "slave", "master_repl_offset": 7, "slave0": replica}
 
     async def config_get(self, name: str) -> dict[str, str]:
         return {name: "1"}
@@ -97,6 +97,8 @@ def test_writes_stay_paused_while_sentinel_may_fail_over(monkeypatch: pytest.Mon
     target: Any = SimpleNamespace(
         database=SimpleNamespace(redis=SimpleNamespace(mode=RedisMode.SENTINEL)), member=lambda pod: SimpleNamespace(pod=pod, ip="10.0.0.2")
     )
+    moved = None
     with suppress(Unreachable):
-        asyncio.run(redis.switchover(target, "orders-1"))
+        moved = asyncio.run(redis.switchover(target, "orders-1"))
     assert played.said == said
+    assert (moved == "orders-1") == (said[-len(FOLLOW) :] == FOLLOW)

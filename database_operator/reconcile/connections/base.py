@@ -39,12 +39,13 @@ class Target(Struct, frozen=True, kw_only=True):
 class Connection(Struct, frozen=True, kw_only=True):
     """``probe`` asks one member for the truth; ``command`` carries out an engine's Command; ``switchover`` asks for a planned move.
 
-    All raise Unreachable. ``switchover`` and ``command`` are idempotent: a pass that died after them repeats them.
+    All raise Unreachable. ``switchover`` gives the pod that is primary now where its label is best set at once, as the agent
+    takes a while or there is none. ``switchover`` and ``command`` are idempotent: a pass that died after them repeats them.
     """
 
     probe: Callable[[Target, Member], Awaitable[Probe]]
     command: Callable[[Target, Command], Awaitable[None]] | None = None
-    switchover: Callable[[Target, str], Awaitable[None]] | None = None  # (target, pod that shall be primary)
+    switchover: Callable[[Target, str], Awaitable[str | None]] | None = None  # (target, pod that shall be primary)
 
 
 @cache

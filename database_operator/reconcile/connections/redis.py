@@ -293,11 +293,15 @@ async def _caught_up(server: Any, to: str) -> bool:
     return False
 
 
-async def _moved(sentinel: Any, old: str, deadline: float) -> str | None:
+async def _moved(sentinel: Any, heir: Any, view: View, to: str, deadline: float) -> str | None:
+    """The new primary's host. ``to`` itself says so up to a second before Sentinel has noticed that it obeyed."""
+    old = view.leaves or view.host
     while time.monotonic() < deadline:
-        view = await _view(sentinel, "")
-        if view is not None and view.pod != old:
-            return view.host
+        if (await heir.info("replication"))["role"] == "master":
+            return f"{to}.{old.partition('.')[2]}"
+        now = await _view(sentinel, "")
+        if now is not None and now.host != old:
+            return now.host
         await asyncio.sleep(0.05)
     return None
 
@@ -329,7 +333,7 @@ async def _hand_over(sentinel: Any, primary: Any, to: str) -> None:
             await primary.execute_command("CLIENT", "UNPAUSE")
 
 
-async def switchover(target: Target, to: str) -> None:
+async def switchover(target: Target, to: str) -> str | None:
     """Pause writes, wait until ``to`` has them all, have Sentinel fail over, and point the old primary at it.
 
     ``FAILOVER`` is never sent: under Sentinel it ends in two primaries (redis#13118). What does not fit into one pass
@@ -338,25 +342,26 @@ async def switchover(target: Target, to: str) -> None:
     """
     if target.database.redis.mode is RedisMode.CLUSTER:
         await redis_cluster.switchover(target, to)
-        return
+        return None
     deadline = time.monotonic() + SWITCHOVER_SECONDS
     views = await _views(target)
     if not views:
         raise Unreachable("no Sentinel answers")
     going = next((view for view in views if not view.settled), None)
     if going is None and views[0].pod == to:
-        return
+        return None
     view = going or await _awake(target, views)
-    old = view.leaves.partition(".")[0] or view.pod
-    async with client(target, view.address, c.SENTINEL_PORT) as sentinel, client(target, target.member(old).ip or "") as primary:
+    old, heir = (target.member(pod).ip or "" for pod in ((view.leaves or view.host).partition(".")[0], to))
+    async with client(target, view.address, c.SENTINEL_PORT) as sentinel, client(target, old) as primary, client(target, heir) as candidate:
         if going is None:
             await _preferred(target, sentinel, to)
         await primary.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
         if going is None:
             await _hand_over(sentinel, primary, to)
-        host = await _moved(sentinel, old, deadline)
+        host = await _moved(sentinel, candidate, view, to, deadline)
         if host is not None:
             await _follow(primary, host)
+    return host.partition(".")[0] if host is not None else None
 
 
 CONNECTION = Connection(probe=probe, command=command, switchover=switchover)
