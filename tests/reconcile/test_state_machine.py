@@ -38,7 +38,6 @@ pytestmark = pytest.mark.apiserver
 NAME = "shop"
 KINDS = ("PostgreSQL", "MongoDB", "Redis", "Elasticsearch", "SQLite", "Cluster")
 SETTLED = 240.0  # seconds a step may take on a busy machine; most take less than three
-COMPARED = 13  # steps between two comparisons with a Database made anew
 LOOKS = 0.4  # seconds between two looks at all children: eleven LISTs, and the API server is what limits the pace
 SEED = os.environ.get("STATE_MACHINE_SEED")
 FAILED: dict[int, str] = {}  # by seed: Hypothesis plays a failing example once more for its report, which would take minutes
@@ -309,10 +308,9 @@ async def live(plane: ControlPlane, kind: str, seed: int, steps: int, made: Call
         machine = Machine(at, fresh, _platform(made()), Life(kind, seed))
         try:
             await machine.begin()
-            for number in range(1, steps + 1):
+            for _ in range(steps):
                 await machine.step(machine.life.step())
-                if number % COMPARED == 0 or number == steps:
-                    await machine.compare()
+            await machine.compare()
         except Exception as error:
             story = "\n  ".join(machine.done)
             last = json.dumps(await at.status(NAME))[:1500] if await at.exists(DATABASE, NAME) else "no Database"
