@@ -107,8 +107,8 @@ def test_p15_a_setting_that_standbys_must_not_lag_behind_or_run_ahead_of(three: 
 
 # What every statement of an administrator or a monitor uses, under the same names, in front of the real ones.
 TRAP = """
-CREATE FUNCTION public.caught(what text) RETURNS void LANGUAGE plpgsql AS
-  $$ BEGIN RAISE LOG 'caught by % in %', session_user, what; END $$;
+CREATE FUNCTION public.caught(what text) RETURNS text LANGUAGE plpgsql AS
+  $$ BEGIN RAISE LOG 'caught by % in %', session_user, what; RETURN what; END $$;
 CREATE FUNCTION public.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql AS
   $$ BEGIN PERFORM public.caught('pg_is_in_recovery'); RETURN false; END $$;
 CREATE FUNCTION public.version() RETURNS text LANGUAGE plpgsql AS
