@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.pods.running import Running
-from tests.pods.test_postgresql import MANIFEST, ROLE, Writer, ask, connect, lost, primary, run, takes
+from tests.pods.test_postgresql import MANIFEST, ROLE, Writer, ask, connect, connected, lost, primary, run, takes
 from tests.pods.test_requests import ask as request
 from tests.pods.test_requests import degraded
 
@@ -135,7 +135,7 @@ def test_p16_a_tenant_s_names_catch_nobody_but_the_tenant(database: Make) -> Non
     pg.wait_settled()
     run(pg, TRAP)
     tenant = pg.login()["username"]
-    with connect(pg, options="") as connection:
+    with connected(pg) as connection:
         connection.execute("SELECT pg_is_in_recovery(), version() FROM pg_roles WHERE rolname = 'postgres'")
 
     pg.make_secret("mine", password=SECRET)
