@@ -15,7 +15,7 @@ from database_operator.build import names
 from database_operator.engines.base import Action, Engine, Inputs, Observation, Restart, Wait
 from database_operator.kube import resources as r
 from database_operator.kube.controller import DONE, Result
-from database_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
+from database_operator.kube.errors import Forbidden, Invalid, NotFound
 from database_operator.kube.objects import Key
 from database_operator.reconcile import blockers, claims, data, observe, requests, secrets, versions
 from database_operator.reconcile.act import act
@@ -52,6 +52,17 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     memory = ctx.memory(key, view.metadata.uid)
     if view.metadata.deletion_timestamp:
         return await finalize(ctx, memory, stored(view))
+    try:
+        return await _living(ctx, memory, view)
+    except _Gone:
+        return Result(after=WAITING)
+
+
+class _Gone(Exception):
+    """The Database went after it was read; an event follows."""
+
+
+async def _living(ctx: Context, memory: Memory, view: DatabaseView) -> Result:
     if view.metadata.annotations.get(c.RECONCILE) == "disabled":
         return await _paused(ctx, memory, view)
     try:
@@ -323,8 +334,8 @@ async def _finalizer(ctx: Context, database: Resolved) -> None:
     patch = {"metadata": {"finalizers": [*head.finalizers, FINALIZER], "resourceVersion": head.resource_version, "uid": head.uid}}
     try:
         written = await ctx.client.patch(DATABASE, head.namespace, head.name, patch)
-    except NotFound as error:  # deleted meanwhile; its event follows
-        raise Conflict(409, "Conflict", f"Database {head.name} has gone since it was read") from error
+    except NotFound as error:
+        raise _Gone from error
     await ctx.stores.databases.wait_for(Key(head.namespace, head.name), written.resource_version, 2.0)
 
 

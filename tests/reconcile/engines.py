@@ -244,6 +244,10 @@ def _cluster_node(played: Played, target: Target, member: Member) -> cluster.Nod
     )
 
 
+def _slots(played: Played, pod: str) -> set[int]:
+    return {slot for first, last in played.slots.get(pod, ()) for slot in range(first, last + 1)}
+
+
 def _redis_configure(played: Played, target: Target, member: Member, order: Command) -> None:
     played.settings[member.uid] |= order.arguments
 
@@ -261,8 +265,9 @@ def _redis_meet(played: Played, target: Target, member: Member, order: Command) 
 
 
 def _redis_assign(played: Played, target: Target, member: Member, order: Command) -> None:
-    part = (order.arguments["first"], order.arguments["last"])
-    played.slots[member.pod] = (*played.slots.get(member.pod, ()), part)
+    """A pass that has not heard of it yet may ask once more."""
+    part = range(order.arguments["first"], order.arguments["last"] + 1)
+    played.slots[member.pod] = shards.joined(_slots(played, member.pod) | set(part))
 
 
 def _redis_replicate(played: Played, target: Target, member: Member, order: Command) -> None:
@@ -289,9 +294,8 @@ def _redis_leave(played: Played, target: Target, member: Member, order: Command)
 def _redis_migrate(played: Played, target: Target, member: Member, order: Command) -> None:
     """All at once: how slots move one by one is shown in tests/engines/test_redis_slots.py."""
     moved = {slot for first, last in order.arguments["slots"] for slot in range(first, last + 1)}
-    kept = {slot for first, last in played.slots.get(member.pod, ()) for slot in range(first, last + 1)} - moved
-    there = {slot for first, last in played.slots.get(order.arguments["to"], ()) for slot in range(first, last + 1)}
-    played.slots[member.pod] = shards.joined(kept)
+    there = _slots(played, order.arguments["to"])
+    played.slots[member.pod] = shards.joined(_slots(played, member.pod) - moved)
     played.slots[order.arguments["to"]] = shards.joined(there | moved)
 
 

@@ -191,19 +191,27 @@ async def hub(plane: ControlPlane, *, restricted: bool = True, provisions: bool 
 HUBS: dict[str, Hub] = {}  # by namespace: operators of several hubs run side by side in one process
 
 
+def _hub(target: base.Target) -> Hub:
+    """An operator of several hubs may not have heard yet that one of them is over."""
+    at = HUBS.get(target.database.namespace)
+    if at is None:
+        raise base.Unreachable("nothing is played any more")
+    return at
+
+
 async def _probe(target: base.Target, member: Member) -> Probe:
-    at = HUBS[target.database.namespace]
+    at = _hub(target)
     return await (at.connection.probe if at.connection else at.probe)(target, member)
 
 
 async def _command(target: base.Target, order: Command) -> None:
-    at = HUBS[target.database.namespace]
+    at = _hub(target)
     run = (at.connection and at.connection.command) or at.engines.command
     await at.ordered(f"command {order.name}", lambda: run(target, order))
 
 
 async def _switchover(target: base.Target, to: str) -> None:
-    at = HUBS[target.database.namespace]
+    at = _hub(target)
     move = (at.connection and at.connection.switchover) or at.engines.switchover
     await at.ordered("switchover", lambda: move(target, to))
 
