@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import threading
 import warnings
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ from patroni import postgresql
 from patroni.api import RestApiHandler
 from patroni.postgresql import postmaster as patroni_postmaster
 from patroni.postgresql.bootstrap import Bootstrap
+from patroni.utils import polling_loop
 
 from agent.postgresql import logins as sql
 from agent.postgresql import postmaster, report, settings
@@ -33,6 +35,7 @@ from agent.postgresql.watch import Watch, startup_message
 log = logging.getLogger(__name__)
 
 FIRST_START, CLONE = "first start", "clone"
+POLL_SECONDS = 0.2  # Patroni looks once a second whether its server has stopped or been promoted: two seconds of each planned move
 POSITIONS = ("xlog_location", "receive_lsn", "replay_lsn")
 
 
@@ -173,6 +176,8 @@ def _extend_patroni() -> None:
     """Where Patroni looks its own parts up."""
     postgresql.Postgresql = MemberPostgresql
     patroni_postmaster.multiprocessing = postmaster
+    postgresql.STOP_POLLING_INTERVAL = POLL_SECONDS
+    postgresql.polling_loop = partial(polling_loop, interval=POLL_SECONDS)
     RestApiHandler.do_GET_parameters = report.answer
     patronis_own = RestApiHandler._readiness
     RestApiHandler._readiness = lambda handler: unready(handler.server.patroni) or patronis_own(handler)

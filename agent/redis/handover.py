@@ -13,11 +13,9 @@ MOVE_SECONDS = 10.0
 AGAIN_SECONDS = 0.1
 
 
-def caught_up(info: dict[str, str]) -> bool:
-    """Whether some replica has all of the primary's stream: ``slave0:ip=…,state=online,offset=…`` in INFO."""
-    offset = info.get("master_repl_offset", "")
-    replicas = (dict(pair.partition("=")[::2] for pair in value.split(",")) for name, value in info.items() if name.startswith("slave"))
-    return any(replica.get("state") == "online" and replica.get("offset") == offset for replica in replicas)
+def caught_up(info: dict[str, str], replica: dict[str, str]) -> bool:
+    """Whether the replica has all of the primary's stream, by what each says of itself: its primary hears of it once a second."""
+    return replica.get("master_link_status") == "up" and replica.get("slave_repl_offset") == info.get("master_repl_offset", "")
 
 
 def _local(place: Place, *commands: str) -> str:
@@ -33,10 +31,15 @@ def _sentinel(place: Place) -> str | None:
     return None
 
 
-def _caught_up(place: Place) -> bool:
+def _asked(place: Place, host: str) -> dict[str, str]:
+    return ask.fields(ask.cli(host, PORT, place.internal("operator-password"), ["INFO replication"], 1.0) or "")
+
+
+def _caught_up(place: Place, candidates: list[str]) -> bool:
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while time.monotonic() < deadline:
-        if caught_up(ask.fields(_local(place, "INFO replication"))):
+        info = ask.fields(_local(place, "INFO replication"))
+        if any(caught_up(info, _asked(place, host)) for host in candidates):
             return True
         time.sleep(AGAIN_SECONDS)
     return False
@@ -47,8 +50,7 @@ def _moved(place: Place, sentinel: str, candidates: list[str]) -> str | None:
     deadline = time.monotonic() + MOVE_SECONDS
     while time.monotonic() < deadline:
         for host in candidates:
-            said = ask.cli(host, PORT, place.internal("operator-password"), ["INFO replication"], 1.0)
-            if ask.fields(said or "").get("role") == "master":
+            if _asked(place, host).get("role") == "master":
                 return host
         seen = ask.ask_sentinel(place, sentinel)
         if isinstance(seen, ask.View) and seen.host != place.host:
@@ -92,7 +94,7 @@ def _by_sentinel(place: Place, candidates: list[str]) -> str | None:
     if sentinel is None:
         return None
     _local(place, f"CLIENT PAUSE {int(PAUSE_SECONDS * 1000)} WRITE")
-    if not _caught_up(place):
+    if not _caught_up(place, candidates):
         _local(place, "CLIENT UNPAUSE")
         return None
     ask.cli(sentinel, SENTINEL_PORT, place.internal("operator-password"), [f"SENTINEL FAILOVER {place.settings.master}"])

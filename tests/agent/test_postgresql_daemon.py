@@ -1,5 +1,7 @@
 """PostgreSQL's agent beside Patroni: what it watches, keeps up and changes in it."""
 
+import importlib
+import inspect
 import os
 import signal
 import socket
@@ -307,3 +309,10 @@ def test_parameters_that_the_server_does_not_take() -> None:
         "jit": "parameter jit requires a Boolean value",
         "max_conections": "this server has no such parameter, or it does not take the value",
     }
+
+
+def test_patroni_has_the_names_that_are_set_in_it() -> None:
+    """Setting a name that a newer Patroni no longer reads would do nothing, and say nothing."""
+    source = inspect.getsource(importlib.import_module("patroni.postgresql"))
+    assert "time.sleep(STOP_POLLING_INTERVAL)" in source
+    assert "in polling_loop(wait_seconds)" in source

@@ -62,8 +62,12 @@ class Played:
     async def info(self, section: str) -> dict[str, Any]:
         if section == "sentinel":
             return {"sentinel_tilt": int(self.tilt)}
-        replica = {"ip": NEW, "state": "online", "offset": 7 - self.behind}
-        return {"role": "master" if self.going else "slave", "master_repl_offset": 7, "slave0": replica}
+        return {
+            "role": "master" if self.going else "slave",
+            "master_repl_offset": 7,
+            "slave_repl_offset": 7 - self.behind,
+            "master_link_status": "up",
+        }
 
     async def config_get(self, name: str) -> dict[str, str]:
         return {name: "1"}

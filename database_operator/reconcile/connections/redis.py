@@ -281,13 +281,12 @@ async def _preferred(target: Target, sentinel: Any, to: str) -> None:
         raise Unreachable(f"Sentinel has not read yet that {to} is preferred")
 
 
-async def _caught_up(server: Any, to: str) -> bool:
+async def _caught_up(primary: Any, heir: Any) -> bool:
+    """The heir is asked itself: what its primary knows of it is up to a second old."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while time.monotonic() < deadline:
-        info = await server.info("replication")
-        replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
-        offsets = {str(entry["ip"]).partition(".")[0]: entry["offset"] for entry in replicas if entry.get("state") == "online"}
-        if offsets.get(to) == info["master_repl_offset"]:
+        wanted, info = (await primary.info("replication"))["master_repl_offset"], await heir.info("replication")
+        if info.get("master_link_status") == "up" and info["slave_repl_offset"] == wanted:
             return True
         await asyncio.sleep(0.05)
     return False
@@ -315,13 +314,13 @@ async def _awake(target: Target, views: Sequence[View]) -> View:
     raise Unreachable("no Sentinel acts at the moment (TILT): the machines they run on stall")
 
 
-async def _hand_over(sentinel: Any, primary: Any, to: str) -> None:
+async def _hand_over(sentinel: Any, primary: Any, heir: Any, to: str) -> None:
     """Writes go on where Sentinel was not asked, or refuses; else they stay paused until the failover is over."""
     from redis.exceptions import ResponseError
 
     asked = False
     try:
-        if not await _caught_up(primary, to):
+        if not await _caught_up(primary, heir):
             raise Unreachable(f"{to} has not caught up with the primary")
         asked = True
         await sentinel.execute_command("SENTINEL", "FAILOVER", MASTER_NAME)
@@ -357,7 +356,7 @@ async def switchover(target: Target, to: str) -> str | None:
             await _preferred(target, sentinel, to)
         await primary.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
         if going is None:
-            await _hand_over(sentinel, primary, to)
+            await _hand_over(sentinel, primary, candidate, to)
         host = await _moved(sentinel, candidate, view, to, deadline)
         if host is not None:
             await _follow(primary, host)
