@@ -76,18 +76,22 @@ class Labels:
             time.sleep(LABELS_EVERY)
             if leads(self.patroni):
                 for name in stale(self.patroni.dcs._pods.copy(), self.role_label, self.patroni.postgresql.name):
-                    self._strip(name)
+                    self._set(name, None)
 
-    def _strip(self, name: str) -> None:
+    def lead(self) -> None:
+        """Called by the holder of the lock: the Service turns while the server is promoted. Patroni itself labels after that."""
+        self._set(self.patroni.postgresql.name, "primary")
+
+    def _set(self, name: str, role: str | None) -> None:
         from patroni.dcs.kubernetes import K8sException, k8s_client
 
         dcs = self.patroni.dcs
-        head = k8s_client.V1ObjectMeta(namespace=dcs._namespace, name=name, labels={self.role_label: None})
+        head = k8s_client.V1ObjectMeta(namespace=dcs._namespace, name=name, labels={self.role_label: role})
         try:
             dcs._api.patch_namespaced_pod(name, dcs._namespace, k8s_client.V1Pod(metadata=head))
-            log.info("took the label of a primary from %s", name)
+            log.info("the role of %s is %s", name, role or "nobody's")
         except (K8sException, k8s_client.rest.ApiException) as error:
-            log.warning("could not take the label of a primary from %s: %s", name, type(error).__name__)
+            log.warning("the role of %s could not be labelled: %s", name, type(error).__name__)
 
 
 def stale(pods: dict[str, Any], role_label: str, own: str) -> list[str]:

@@ -5,7 +5,9 @@ import os
 import subprocess
 import tempfile
 import threading
+import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 
 FIRST_START, CLONE = "first start", "clone"
 POLL_SECONDS = 0.2  # Patroni looks once a second whether its server has stopped or been promoted: two seconds of each planned move
+ENDS_SECONDS = 1.0  # that a server may take from its last checkpoint to its end
 POSITIONS = ("xlog_location", "receive_lsn", "replay_lsn")
 
 
@@ -75,10 +78,34 @@ class MemberPostgresql(postgresql.Postgresql):  # type: ignore[misc,unused-ignor
 
     layout: Layout
     found: Server
+    announce: Callable[[], None]
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.bootstrap = MemberBootstrap(self, self.layout, self.found)
+
+    def stop(self, *arguments: Any, on_shutdown: Callable[[int, int], Any] | None = None, **keywords: Any) -> bool:
+        """Patroni gives up the lock before the server has ended, as one that still archives takes long, and sleeps a second first.
+
+        One that ends in a moment needs neither: Patroni gives up the lock when it has.
+        """
+
+        def lasts(*positions: int) -> None:
+            server, deadline = self._postmaster_proc, time.monotonic() + ENDS_SECONDS
+            while server is not None and server.is_running() and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS / 4)
+            if on_shutdown is not None and server is not None and server.is_running():
+                on_shutdown(*positions)
+
+        return bool(super().stop(*arguments, on_shutdown=lasts if on_shutdown else None, **keywords))
+
+    def promote(self, wait_seconds: int, task: Any, before_promote: Callable[[], Any] | None = None) -> Any:
+        def begin() -> None:
+            if before_promote is not None:
+                before_promote()
+            threading.Thread(target=self.announce, name="announce", daemon=True).start()
+
+        return super().promote(wait_seconds, task, begin)
 
     def initdb(self, *arguments: str, **keywords: Any) -> bool:
         if not super().initdb(*arguments, **keywords):
@@ -138,10 +165,12 @@ class Member(daemon.Patroni):  # type: ignore[misc,unused-ignore]
         socket = self.layout.run / f".s.PGSQL.{listen}"
         message = startup_message(settings.MONITOR_USER, settings.OPERATOR_DATABASE)
         self.watch = Watch(self, socket, message)
+        labels = Labels(self, kubernetes["role_label"])
+        self.postgresql.announce = labels.lead
         helpers = {
             "watch": self.watch.run,
             "files": Files(self, self.layout, self.found, self.content).run,
-            "labels": Labels(self, kubernetes["role_label"]).run,
+            "labels": labels.run,
         }
         for name, helper in helpers.items():
             threading.Thread(target=helper, name=name, daemon=True).start()

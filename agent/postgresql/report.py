@@ -16,18 +16,19 @@ DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 WAITS_FOR_RESTART = "setting could not be applied"  # src/backend/utils/misc/guc-file.l
 
 
-def untaken(wanted: Iterable[str], rows: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+def untaken(wanted: Iterable[str], rows: Iterable[tuple[str | None, str | None]]) -> dict[str, str]:
     """Name -> why, of ``wanted``; ``rows`` are those of ``pg_file_settings``: what stands in the files, and what is wrong with it."""
     found: dict[str, str | None] = {}
     for name, error in rows:
-        found[name.lower()] = None if error == WAITS_FOR_RESTART else error
+        if name is not None:  # a file that is being written may have a line that is none
+            found[name.lower()] = None if error == WAITS_FOR_RESTART else error
     reasons = {name: found.get(name.lower(), "this server has no such parameter, or it does not take the value") for name in wanted}
     return {name: reason for name, reason in sorted(reasons.items()) if reason}
 
 
-def durability(rows: Iterable[tuple[str, str, bool]]) -> dict[str, str]:
+def durability(rows: Iterable[tuple[str | None, str, bool]]) -> dict[str, str]:
     """Name -> value of those ``DURABILITY`` names that stand in the files; ``rows``: name, value, whether it is the one applied."""
-    return {name.lower(): value.lower() for name, value, applied in rows if applied and name.lower() in DURABILITY}
+    return {name.lower(): value.lower() for name, value, applied in rows if name and applied and name.lower() in DURABILITY}
 
 
 def answer(handler: Any) -> None:

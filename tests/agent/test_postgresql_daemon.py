@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import os
 import signal
 import socket
@@ -303,6 +304,7 @@ def test_parameters_that_the_server_does_not_take() -> None:
         ("max_connections", report.WAITS_FOR_RESTART),
         ("jit", "parameter jit requires a Boolean value"),
         ("x.y", None),
+        (None, "syntax error"),
     ]
     wanted = ["work_mem", "max_connections", "jit", "x.y", "max_conections"]
     assert report.untaken(wanted, rows) == {
@@ -316,3 +318,24 @@ def test_patroni_has_the_names_that_are_set_in_it() -> None:
     source = inspect.getsource(importlib.import_module("patroni.postgresql"))
     assert "time.sleep(STOP_POLLING_INTERVAL)" in source
     assert "in polling_loop(wait_seconds)" in source
+
+
+@pytest.mark.parametrize(("looks", "early"), [(2, False), (10**6, True)])
+def test_the_lock_is_given_up_early_only_where_the_server_takes_long_to_end(
+    monkeypatch: pytest.MonkeyPatch, looks: int, early: bool
+) -> None:
+    member = importlib.import_module("agent.postgresql.member")
+    left = iter([True] * looks if looks < 100 else itertools.repeat(True))
+    given_up: list[tuple[int, ...]] = []
+
+    def stop(self: Any, mode: str, *, on_shutdown: Callable[[int, int], Any], **_: Any) -> bool:
+        on_shutdown(7, 6)
+        return True
+
+    monkeypatch.setattr(member.MemberPostgresql.__bases__[0], "stop", stop)
+    monkeypatch.setattr(member, "ENDS_SECONDS", 0.2)
+    monkeypatch.setattr(member, "POLL_SECONDS", 0.01)
+    server = member.MemberPostgresql.__new__(member.MemberPostgresql)
+    server._postmaster_proc = SimpleNamespace(is_running=lambda: next(left, False))
+    assert server.stop("fast", on_shutdown=lambda *positions: given_up.append(positions))
+    assert given_up == ([(7, 6)] if early else [])
