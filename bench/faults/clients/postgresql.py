@@ -60,18 +60,25 @@ class Connection:
         self.server.send_query_params(sql.encode(), [parameter.encode() for parameter in parameters])
         while self.server.flush():
             self._wait(deadline, writing=True)
+        rows: list[list[str]] = []
+        result = self._result(deadline)
+        while result is not None:  # "done" is sent before the commit: what follows may take it back
+            rows = self._rows(result)
+            result = self._result(deadline)
+        if self.server.status != pq.ConnStatus.OK:
+            raise ConnectionError(_text(self.server.error_message))
+        return rows
+
+    def _result(self, deadline: float) -> Any:
         while self.server.is_busy():
             self._wait(deadline, writing=False)
             self.server.consume_input()
-        result = self.server.get_result()
-        while result is not None and self.server.get_result() is not None:
-            pass
-        return self._rows(result)
+        return self.server.get_result()
 
     def _rows(self, result: Any) -> list[list[str]]:
-        if result is None or result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-            message = _text(result.error_message if result else self.server.error_message)
-            if result is not None and result.error_field(pq.DiagnosticField.SQLSTATE) == READ_ONLY:
+        if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+            message = _text(result.error_message)
+            if result.error_field(pq.DiagnosticField.SQLSTATE) == READ_ONLY:
                 raise Refused(message)
             raise ConnectionError(message)
         return [[(result.get_value(row, column) or b"").decode() for column in range(result.nfields)] for row in range(result.ntuples)]
@@ -144,7 +151,8 @@ class PostgreSQL:
         return Session(self._connection(route), self.database)
 
     def present(self, keys: Iterable[str]) -> set[str]:
-        connection = self._connection(Route("service"))
+        """Of the primary: a replica may be a moment behind."""
+        connection = self._connection(Route("discovery"))
         try:
             return {row[0] for row in connection.ask("SELECT key FROM written", seconds=60)}
         finally:
