@@ -57,11 +57,11 @@ class Bench:
         self.failed = 0  # runs without a result
 
     def ready(self, members: int) -> tuple[Database, Client]:
-        """A database none of whose containers was started again: the kubelet makes each further start wait longer."""
-        if self.database is not None and not (self.database.fresh() and len(self.database.members()) == members):
+        if self.database is not None and len(self.database.members()) != members:
             self.close()
         if self.database is None:
             self.database = Database(self.cluster, self.engine.spec(members))
+        self.database.renew()
         self.database.wait("whole", self.database.whole, 600)
         return self.database, self.engine.client(self.database)
 

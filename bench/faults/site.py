@@ -184,9 +184,12 @@ class Database:
         ready = [pod for pod in self.members().values() if _is_ready(pod)]
         return self.settled() and len(ready) == wanted == len(self.members())
 
-    def fresh(self) -> bool:
-        """No container of it was started again."""
-        return not any(restarts(pod) for pod in self.members().values())
+    def renew(self) -> None:
+        """Pods of which a container was started again are replaced: the kubelet makes each further start wait longer."""
+        worn = [name for name, pod in self.members().items() if restarts(pod)]
+        if worn:
+            self.kubectl("delete", "pod", *worn)
+            self.wait("renewed", lambda: not any(restarts(pod) for pod in self.members().values()))
 
     def wait(self, what: str, condition: Callable[[], object], seconds: float = 300.0) -> float:
         """Seconds until ``condition``. Raises TimeoutError with what the Database says of itself."""
