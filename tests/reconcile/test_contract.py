@@ -269,8 +269,12 @@ def test_what_stands_in_the_way_is_named_and_its_going_heals(control_plane: Cont
         await asyncio.sleep(2)
         await _create(at, "SQLite", "full")
         assert "exceeded quota" in (await at.condition("full", "Ready", "QuotaExceeded", 60))["message"]
-        events = {(event["involvedObject"]["name"], event["reason"]) for event in await at.all(r.EVENT)}
-        assert {("full", "QuotaExceeded"), ("homeless", "Unschedulable"), ("classless", "StorageClassNotFound")} <= events
+        told = {("full", "QuotaExceeded"), ("homeless", "Unschedulable"), ("classless", "StorageClassNotFound")}
+
+        async def heard() -> bool:  # an event is written after the status
+            return told <= {(event["involvedObject"]["name"], event["reason"]) for event in await at.all(r.EVENT)}
+
+        await until(heard, 30, lambda: f"not all of {told} became events")
         at.plane.kubectl("--namespace", at.namespace, "delete", "resourcequota", "full")
 
         at.broken.clear()
