@@ -259,12 +259,8 @@ def test_what_stands_in_the_way_is_named_and_its_going_heals(control_plane: Cont
         assert "at least 25" in (await at.condition("wrong", "Ready", "InvalidSpec", 30))["message"]
         assert (await at.status("wrong"))["phase"] == "Failed"
 
-        quota = {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "full"},
-            "spec": {"hard": {"persistentvolumeclaims": "0"}},
-        }
+        limits = {"hard": {"persistentvolumeclaims": "0"}}
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": limits}
         at.plane.kubectl("--namespace", at.namespace, "apply", "-f", "-", input=msgspec.json.encode(quota).decode())
         await asyncio.sleep(2)
         await _create(at, "SQLite", "full")
