@@ -118,6 +118,12 @@ def write(running: Running, key: str) -> bool:
         return int(server.wait(1, 1000)) >= 1
 
 
+def write_all(running: Running, keys: list[str]) -> None:
+    """Each again until a replica has confirmed it."""
+    for key in keys:
+        running.wait("written", lambda key=key: write(running, key), 30)  # type: ignore[misc]
+
+
 def kept(running: Running, keys: list[str]) -> bool:
     with client(running) as server:
         return int(server.exists(*keys)) == len(keys)
@@ -127,8 +133,7 @@ def test_redis_fails_over_and_scales(database: Make) -> None:
     cache = database(manifest("cache", replicas=3))
     cache.wait_settled()
     acknowledged = [f"before-{number}" for number in range(20)]
-    for key in acknowledged:
-        cache.wait("written", lambda key=key: write(cache, key), 30)  # type: ignore[misc]
+    write_all(cache, acknowledged)
 
     first = primary(cache)
     cache.kubectl("delete", "pod", first, "--grace-period=0", "--force", "--wait=false")

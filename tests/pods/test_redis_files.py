@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.pods.running import Running
-from tests.pods.test_redis import Make, client, in_force, kept, manifest, primary, write
+from tests.pods.test_redis import Make, client, in_force, kept, manifest, primary, write, write_all
 from tests.pods.test_requests import ask, degraded
 
 pytestmark = [pytest.mark.pods, pytest.mark.long]
@@ -108,8 +108,7 @@ def test_r09_a_broken_member_is_cloned_anew_while_another_serves(database: Make)
     cache = database(manifest("cache", replicas=3))
     cache.wait_settled()
     keys = [f"key-{number}" for number in range(50)]
-    for key in keys:
-        cache.wait("written", lambda key=key: write(cache, key), 30)  # type: ignore[misc]
+    write_all(cache, keys)
     broken = primary(cache)
     pid, log = server_of(cache, broken), newest_log(data_of(cache, broken))
     with log.open("r+b") as file:

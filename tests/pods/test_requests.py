@@ -115,8 +115,7 @@ def test_redis_takes_requests(database: Make) -> None:
     cache.wait_settled()
     cache.wait("healthy", lambda: degraded(cache) == "AllMembersHealthy", 120)  # the Sentinels too
     acknowledged = [f"before-{number}" for number in range(20)]
-    for key in acknowledged:
-        cache.wait("written", lambda key=key: redis.write(cache, key), 30)  # type: ignore[misc]
+    redis.write_all(cache, acknowledged)
     first = redis.primary(cache)
     target, other = [f"cache-{ordinal}" for ordinal in range(3) if f"cache-{ordinal}" != first]
     before = cache.uids()

@@ -5,7 +5,7 @@ The API server is real, pods and engines are played. The numbers in the names ar
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -33,6 +33,26 @@ def _metadata_only(informer: Informer[Any], raw: Any) -> Any:
     return informer._decode(raw).metadata
 
 
+@contextlib.asynccontextmanager
+async def late_operator(at: Hub) -> AsyncIterator[Manager]:
+    """One whose copy of the Databases stays as it is now, and that looks at none unless it is told to."""
+    late = manager(at)
+    with playing(late):
+        late._first_passes = lambda: None  # type: ignore[method-assign]
+        running = asyncio.create_task(late.run())
+        try:
+            await until(lambda: _synced(late), 20, lambda: "not listed")
+            freeze(late.stores.databases)
+            yield late
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def _synced(made: Manager) -> bool:
+    return made._working
+
+
 # late copies
 
 
@@ -49,12 +69,7 @@ def test_k08_a_late_copy_of_the_spec_takes_no_member_away(control_plane: Control
         before = await identities(at)
         for name in names:
             await at.change(name, replicas=1)
-        late = manager(at)
-        with playing(late):
-            late._first_passes = lambda: None  # type: ignore[method-assign]
-            running = asyncio.create_task(late.run())
-            await until(lambda: _synced(late), 20, lambda: "not listed")
-            freeze(late.stores.databases)
+        async with late_operator(at) as late:
             for name in names:
                 await at.change(name, replicas=3)
             for name in names:
@@ -63,18 +78,12 @@ def test_k08_a_late_copy_of_the_spec_takes_no_member_away(control_plane: Control
             assert (await identities(at)) == before
             for name in names:
                 assert (await at.get(r.STATEFUL_SET, name))["spec"]["replicas"] == 3
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
         async with operator(at):
             for name in names:
                 await settled(at, name)
             assert await identities(at) == before
 
     run(control_plane, scenario)
-
-
-async def _synced(made: Manager) -> bool:
-    return made._working
 
 
 def test_k08_a_late_copy_of_pods_and_claims_harms_nothing(control_plane: ControlPlane) -> None:
@@ -112,12 +121,7 @@ def test_k09_a_late_copy_of_a_deletion_harms_no_later_database_of_the_name(contr
         async with operator(at):
             await settled(at)
         await at.client.delete(DATABASE, at.namespace, NAME)  # nobody is there to carry it out
-        late = manager(at)
-        with playing(late):
-            late._first_passes = lambda: None  # type: ignore[method-assign]
-            running = asyncio.create_task(late.run())
-            await until(lambda: _synced(late), 20, lambda: "not listed")
-            freeze(late.stores.databases)
+        async with late_operator(at) as late:
             async with operator(at):
                 await gone(at, DATABASE, NAME)
                 await at.create(NAME, "Redis", "7.2", deletionPolicy="Delete")
@@ -129,8 +133,6 @@ def test_k09_a_late_copy_of_a_deletion_harms_no_later_database_of_the_name(contr
             late.queue.add(view.metadata.key)
             await asyncio.sleep(4)
             assert await identities(at) == before
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
     run(control_plane, scenario)
 

@@ -14,20 +14,26 @@ from tests.reconcile.test_faults import disturbed
 pytestmark = pytest.mark.apiserver
 
 
+class Refusing:
+    """Refuses the PATCH of one child, while it is ``on``."""
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path, self.message, self.on = path, message, False
+
+    def __call__(self, method: str, path: str) -> ApiError | None:
+        refused = self.on and method == "PATCH" and path.endswith(self.path)
+        return Forbidden(403, "Forbidden", self.message) if refused else None
+
+
 def test_k44_a_child_that_is_refused_keeps_nothing_back_that_does_not_depend_on_it(control_plane: ControlPlane) -> None:
     """It is said; members leave, what is no longer planned goes, and parameters reach the engine."""
 
     async def scenario(at: Hub) -> None:
-        refusing = False
-
-        def policy(method: str, path: str) -> ApiError | None:
-            refused = refusing and method == "PATCH" and path.endswith(f"/services/{NAME}-service")
-            return Forbidden(403, "Forbidden", "no such Services here") if refused else None
-
+        policy = Refusing(f"/services/{NAME}-service", "no such Services here")
         async with disturbed(at, policy):
             await at.create(NAME, "PostgreSQL", "17", replicas=2)
             await settled(at)
-            refusing = True
+            policy.on = True
             await at.change(NAME, replicas=1, service={"annotations": {"a": "b"}}, postgresql={"parameters": {"work_mem": "8MB"}})
             assert "no such Services here" in (await at.condition(NAME, "Ready", "ReconciliationFailed"))["message"]
 
@@ -38,7 +44,7 @@ def test_k44_a_child_that_is_refused_keeps_nothing_back_that_does_not_depend_on_
 
             await until(gone_on, 60, lambda: "the other steps were not done")
             assert (await at.status(NAME))["conditions"][0]["reason"] == "ReconciliationFailed"
-            refusing = False
+            policy.on = False
             await settled(at)
 
     run(control_plane, scenario)
@@ -46,22 +52,17 @@ def test_k44_a_child_that_is_refused_keeps_nothing_back_that_does_not_depend_on_
 
 def test_k44_no_member_is_restarted_for_a_template_that_is_refused(control_plane: ControlPlane) -> None:
     async def scenario(at: Hub) -> None:
-        refusing = False
-
-        def policy(method: str, path: str) -> ApiError | None:
-            refused = refusing and method == "PATCH" and path.endswith(f"/statefulsets/{NAME}")
-            return Forbidden(403, "Forbidden", "no such variable here") if refused else None
-
+        policy = Refusing(f"/statefulsets/{NAME}", "no such variable here")
         async with disturbed(at, policy):
             await at.create(NAME, "Redis", "7.2")
             await settled(at)
             before = await identities(at, r.POD)
-            refusing = True
+            policy.on = True
             await at.change(NAME, env=[{"name": "A", "value": "1"}])
             await at.condition(NAME, "Ready", "ReconciliationFailed")
             await asyncio.sleep(5)
             assert await identities(at, r.POD) == before
-            refusing = False
+            policy.on = False
             await settled(at)
             assert await identities(at, r.POD) != before
 
