@@ -183,17 +183,26 @@ def _owner(found: Meta) -> OwnerReference | None:
     return owner if owner is not None and owner.kind == KIND and owner.group == GROUP else None
 
 
-async def prune(at: Pass, children: Sequence[Manifest]) -> None:
-    """Delete what this Database owns and no longer plans: by our controller reference, never by label; no Secrets, no claims."""
+async def prune(at: Pass, children: Sequence[Manifest]) -> Forbidden | None:
+    """Delete what this Database owns and no longer plans: by our controller reference, never by label; no Secrets, no claims.
+
+    Gives the first refusal, by a right or a policy, after all the others were deleted.
+    """
     ctx, database = at.ctx, at.database
     keep = {(child["kind"], child["metadata"]["name"]) for child in children}
+    refusal: Forbidden | None = None
     for resource, informer in ctx.stores.owned():
         for item in informer.by_owner(database.uid):
             head: Any = item.metadata
             if (resource.kind, head.name) in keep or head.deletion_timestamp or _owner(head) is None:
                 continue
-            await delete_guarded(ctx, resource, head, owner_uid=database.uid)
+            try:
+                await delete_guarded(ctx, resource, head, owner_uid=database.uid)
+            except Forbidden as error:
+                refusal = refusal or error
+                continue
             at.memory.applied.pop((resource.kind, head.name), None)
+    return refusal
 
 
 async def delete_guarded(ctx: Context, resource: Resource, seen: Meta, *, owner_uid: str | None, propagation: str = "Background") -> bool:

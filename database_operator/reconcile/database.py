@@ -204,7 +204,7 @@ async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
     growing = await claims.grow(ctx, database) if missing is None else None
     wanted = claims.adapted(ctx, database, children, action, hold=just_changed(at))
     refused = await apply(at, [child for child in wanted if missing is None or child["kind"] not in WORKLOADS])
-    await prune(at, children)
+    kept = await prune(at, children)
     await refresh(at, children, inputs.formed)
     await claims.keep_up(ctx, database, engine, seen)
     if action is not None:
@@ -219,7 +219,7 @@ async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
         answered=answered + moved,
         storage=claims.in_force(ctx, database),
     )
-    return outcome, _first(refused)
+    return outcome, _first(refused) or kept
 
 
 def _first(refused: dict[str, Refusal]) -> Refusal | None:

@@ -15,13 +15,13 @@ pytestmark = pytest.mark.apiserver
 
 
 class Refusing:
-    """Refuses the PATCH of one child, while it is ``on``."""
+    """Refuses one call for one child, while it is ``on``."""
 
-    def __init__(self, path: str, message: str) -> None:
-        self.path, self.message, self.on = path, message, False
+    def __init__(self, path: str, message: str, method: str = "PATCH") -> None:
+        self.path, self.message, self.method, self.on = path, message, method, False
 
     def __call__(self, method: str, path: str) -> ApiError | None:
-        refused = self.on and method == "PATCH" and path.endswith(self.path)
+        refused = self.on and method == self.method and path.endswith(self.path)
         return Forbidden(403, "Forbidden", self.message) if refused else None
 
 
@@ -46,6 +46,27 @@ def test_k44_a_child_that_is_refused_keeps_nothing_back_that_does_not_depend_on_
             assert (await at.status(NAME))["conditions"][0]["reason"] == "ReconciliationFailed"
             policy.on = False
             await settled(at)
+
+    run(control_plane, scenario)
+
+
+def test_k44_a_child_that_may_not_be_deleted_keeps_nothing_back(control_plane: ControlPlane) -> None:
+    async def scenario(at: Hub) -> None:
+        policy = Refusing(f"/services/{NAME}-ro", "no Service goes here", "DELETE")
+        async with disturbed(at, policy):
+            await at.create(NAME, "PostgreSQL", "17", replicas=2)
+            await settled(at)
+            policy.on = True
+            await at.change(NAME, replicas=1)
+            assert "no Service goes here" in (await at.condition(NAME, "Ready", "ReconciliationFailed"))["message"]
+
+            async def left() -> bool:
+                return not await at.exists(r.POD, f"{NAME}-1")
+
+            await until(left, 60, lambda: "the member that leaves is held up")
+            policy.on = False
+            await settled(at)
+            assert not await at.exists(r.SERVICE, f"{NAME}-ro")
 
     run(control_plane, scenario)
 
