@@ -35,11 +35,10 @@ def drained(running: Running, primary: Callable[[Running], str]) -> None:
 def test_an_evicted_redis_primary_moves_first(database: Make) -> None:
     cache = database(test_redis.manifest("cache", replicas=3))
     cache.wait_settled()
-    with test_redis_faults.Writer(cache) as writer:
-        cache.wait("written", lambda: len(writer.acknowledged) > 20, 60)
+    with test_redis_faults.writing(cache) as writer:
+        assert writer.more(20)
         drained(cache, test_redis.primary)
-        count = len(writer.acknowledged)
-        cache.wait("written on", lambda: len(writer.acknowledged) > count + 20, 60)
+        assert writer.more(20)
     print(f"Redis: longest gap {writer.longest:.1f} s, {len(writer.acknowledged)} written")
     assert test_redis.kept(cache, writer.acknowledged)
 
@@ -48,7 +47,7 @@ def test_an_evicted_postgresql_primary_moves_first(database: Make) -> None:
     orders = database(test_postgresql.MANIFEST | {"spec": test_postgresql.MANIFEST["spec"] | {"replicas": 3}})
     orders.wait_settled()
     test_postgresql.run(orders, "CREATE TABLE written (n integer PRIMARY KEY)")
-    with test_postgresql.Writer(orders) as writer:
+    with test_postgresql.writing(orders) as writer:
         drained(orders, test_postgresql.primary)
-    print(f"PostgreSQL: longest gap {writer.gap:.1f} s, {len(writer.acknowledged)} written")
+    print(f"PostgreSQL: longest gap {writer.longest:.1f} s, {len(writer.acknowledged)} written")
     assert not test_postgresql.lost(orders, writer.acknowledged)

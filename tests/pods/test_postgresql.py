@@ -3,9 +3,8 @@
 import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.pods.running import Running
+from tests.pods.writing import Writer
 
 pytestmark = pytest.mark.pods
 
@@ -83,49 +83,28 @@ def signal_server(pg: Running, number: signal.Signals) -> None:
                 os.kill(pid, number)
 
 
-class Writer:
-    """Writes unique numbers through the Service as long as it is entered; ``acknowledged`` are those the server confirmed."""
+@contextlib.contextmanager
+def inserting(pg: Running) -> Iterator[Callable[[int], int]]:
+    """One connection, through the Service."""
 
-    def __init__(self, pg: Running) -> None:
-        self.pg, self.acknowledged, self.gap, self.stop = pg, set[int](), 0.0, threading.Event()
+    def put(number: int) -> int:
+        connection.execute("INSERT INTO written VALUES (%s)", [number])
+        return number
 
-    def __enter__(self) -> "Writer":
-        self.thread = threading.Thread(target=self._write, daemon=True)
-        self.thread.start()
-        self.pg.wait("writing", lambda: self.acknowledged, 30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        written = len(self.acknowledged)
-        with contextlib.suppress(AssertionError):
-            self.pg.wait("writing again", lambda: len(self.acknowledged) > written + 3, 60)
-        self.stop.set()
-        self.thread.join(30)
-
-    def _write(self) -> None:
-        number, last = 0, time.monotonic()
-        connection: psycopg.Connection[Any] | None = None
-        while not self.stop.is_set():
-            number += 1
-            try:
-                connection = connection or connect(self.pg)
-                connection.execute("INSERT INTO written VALUES (%s)", [number])
-            except (psycopg.Error, OSError):
-                if connection:
-                    connection.close()
-                connection = None
-                time.sleep(0.1)
-                continue
-            self.acknowledged.add(number)
-            self.gap, last = max(self.gap, time.monotonic() - last), time.monotonic()
-            time.sleep(0.02)
-        if connection:
-            connection.close()
+    try:
+        with connect(pg) as connection:
+            yield put
+    except psycopg.Error as error:
+        raise ConnectionError(str(error)) from error
 
 
-def lost(pg: Running, acknowledged: set[int]) -> set[int]:
+def writing(pg: Running) -> Writer[int]:
+    return Writer(lambda: inserting(pg))
+
+
+def lost(pg: Running, acknowledged: list[int]) -> set[int]:
     with connected(pg) as connection:
-        return acknowledged - {row[0] for row in connection.execute("SELECT n FROM written").fetchall()}
+        return set(acknowledged) - {row[0] for row in connection.execute("SELECT n FROM written").fetchall()}
 
 
 @pytest.fixture
@@ -150,7 +129,7 @@ def test_postgresql_lives(pg: Running) -> None:
 
     before = pg.uids()
     for number in (signal.SIGKILL, signal.SIGSTOP):  # P01, P03
-        with Writer(pg) as writer:
+        with writing(pg) as writer:
             signal_server(pg, number)
         assert not lost(pg, writer.acknowledged)
         run(pg, "TRUNCATE written")
@@ -185,7 +164,7 @@ def test_i23_parameters_and_passwords_change_in_the_running_server(pg: Running) 
 
 
 def test_p02_three_members_lose_no_acknowledged_write(pg: Running) -> None:
-    with Writer(pg) as writer:
+    with writing(pg) as writer:
         pg.patch({"replicas": 3})
         pg.wait_settled()
     assert not lost(pg, writer.acknowledged)
@@ -194,14 +173,14 @@ def test_p02_three_members_lose_no_acknowledged_write(pg: Running) -> None:
 
     first = primary(pg)
     run(pg, "TRUNCATE written")
-    with Writer(pg) as writer:
+    with writing(pg) as writer:
         pg.kubectl("delete", "pod", first)
         pg.wait("another primary", lambda: primary(pg) != first, 60)
     assert not lost(pg, writer.acknowledged)
     pg.wait_settled()
 
     run(pg, "TRUNCATE written")
-    with Writer(pg) as writer:
+    with writing(pg) as writer:
         pg.patch({"replicas": 1})
         pg.wait("shrunk", lambda: len(pg.pods()) == 1)
         pg.wait_settled()

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.pods.running import Running
-from tests.pods.test_postgresql import MANIFEST, ROLE, Writer, ask, connect, connected, lost, primary, run, takes
+from tests.pods.test_postgresql import MANIFEST, ROLE, ask, connect, connected, lost, primary, run, takes, writing
 from tests.pods.test_requests import ask as request
 from tests.pods.test_requests import degraded
 
@@ -60,7 +60,7 @@ def test_p06_the_primary_and_its_only_synchronous_standby_die(three: Running) ->
     """The third may lack writes: it is not promoted, and the Database says what is missing."""
     leader, standby = who(three, "leader"), who(three, "sync_standby")
     (third,) = {f"orders-{ordinal}" for ordinal in range(3)} - {leader, standby}
-    with Writer(three) as writer:
+    with writing(three) as writer:
         with cordoned(three):
             kill(three, leader, standby)
             deadline = time.monotonic() + 45  # twice the time of the primary's lock
@@ -77,22 +77,21 @@ def test_p06_the_primary_and_its_only_synchronous_standby_die(three: Running) ->
 
 def test_p07_another_becomes_the_synchronous_standby(three: Running) -> None:
     leader, standby = who(three, "leader"), who(three, "sync_standby")
-    with Writer(three) as writer:
+    with writing(three) as writer:
         with cordoned(three):
             kill(three, standby)
-            count = len(writer.acknowledged)
-            three.wait("written on", lambda: len(writer.acknowledged) > count + 20, 60)
+            assert writer.more(20)
             three.wait("another standby", lambda: who(three, "sync_standby") != standby, 60)
             three.wait("said", lambda: degraded(three) == "MemberDown", 30)
         three.wait_settled()
-    print(f"longest gap {writer.gap:.1f} s, {len(writer.acknowledged)} written")
+    print(f"longest gap {writer.longest:.1f} s, {len(writer.acknowledged)} written")
     assert primary(three) == leader
     assert not lost(three, writer.acknowledged)
 
 
 def test_p15_a_setting_that_standbys_must_not_lag_behind_or_run_ahead_of(three: Running) -> None:
     """A standby with less than its primary would stop; down and up again, everybody replicates on."""
-    with Writer(three) as writer:
+    with writing(three) as writer:
         for most in ("60", "140"):
             three.patch({"postgresql": {"parameters": {"max_connections": most}}})
             for service in ("service", "ro"):

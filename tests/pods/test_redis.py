@@ -1,6 +1,5 @@
 """Redis in real pods: alone and under Sentinel, through kills, changes and a new password."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from localcluster import ClusterError
 from tests.pods.running import Running
+from tests.pods.writing import Writer
 
 pytestmark = pytest.mark.pods
 
@@ -234,58 +233,31 @@ def got(running: Running, keys: list[str]) -> bool:
     return True
 
 
-class Writer:
-    """Writes one key after another until it is stopped, and keeps those that were acknowledged."""
+@contextmanager
+def following(running: Running) -> Iterator[Callable[[int], str | None]]:
+    """As a client of a cluster does: asks a member for the slot's owner, and follows its redirections."""
+    addresses = {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in running.pods()}
+    password = running.login()["password"]
 
-    def __init__(self, running: Running) -> None:
-        self.running = running
-        self.password = running.login()["password"]
-        self.acknowledged: list[str] = []
-        self.longest = 0.0  # seconds between two acknowledged writes
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write)
-
-    def __enter__(self) -> "Writer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _write(self) -> None:
-        addresses = {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in self.running.pods()}
-        number, last = 0, time.monotonic()
-        while not self._stop.is_set():
-            key = f"live-{number}"
-            try:
-                written = self._put(addresses, key)
-            except (OSError, redis.RedisError, KeyError):
-                written = False
-            if written:
-                self.acknowledged.append(key)
-                self.longest, last = max(self.longest, time.monotonic() - last), time.monotonic()
-            else:
-                with suppress(OSError, ClusterError):
-                    addresses = {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in self.running.pods()}
-            number += 1
-            time.sleep(0.05)
-
-    def _put(self, addresses: dict[str, str], key: str) -> bool:
-        """As a client of a cluster does: asks a member for the slot's owner, and follows one redirection."""
-        pod, asking = min(addresses), False
+    def put(number: int) -> str | None:
+        key, pod, asking = f"live-{number}", min(addresses), False
         for _ in range(4):
-            server: Any = redis.Redis(host=addresses[pod], password=self.password, socket_timeout=2, decode_responses=True)
+            server: Any = redis.Redis(host=addresses[pod], password=password, socket_timeout=2, decode_responses=True)
             with server, server.client() as one:
                 try:
                     if asking:
                         one.execute_command("ASKING")
-                    return bool(one.set(key, "x"))
+                    return key if one.set(key, "x") else None
                 except redis.exceptions.MovedError as moved:
                     pod, asking = moved.host.partition(".")[0], False
                 except redis.exceptions.AskError as ask:
                     pod, asking = ask.host.partition(".")[0], True
-        return False
+        return None
+
+    try:
+        yield put
+    except (redis.RedisError, KeyError) as error:  # a member that left, or one that came since
+        raise ConnectionError(str(error)) from error
 
 
 @pytest.mark.proves("spec.redis.shards")
@@ -295,8 +267,8 @@ def test_a_redis_cluster_changes_its_shards_with_writes_going_on(database: Make)
     resources = {"cpu": "100m", "memory": "32Mi", "memoryLimit": "128Mi"}
     cache = database(manifest("cache", replicas=3, redis={"mode": "cluster", "shards": 3}, resources=resources))
     cache.wait_settled()
-    with Writer(cache) as writer:
-        cache.wait("written", lambda: len(writer.acknowledged) > 50, 60)
+    with Writer(lambda: following(cache)) as writer:
+        assert writer.more(50)
         for members, shards in ((6, 3), (8, 4), (6, 3), (3, 3)):
             cache.patch({"replicas": members, "redis": {"shards": shards}})
             cache.wait(f"{shards} shards", lambda: cache.settled() and len(cache.uids()) == members, 600)  # noqa: B023  waited for here

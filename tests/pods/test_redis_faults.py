@@ -1,52 +1,33 @@
 """Redis under Sentinel, hurt in ways that take their time: ids as in docs."""
 
-import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from localcluster import ClusterError
 from tests.pods.running import Running
 from tests.pods.test_redis import Make, client, kept, manifest, primary, write
+from tests.pods.writing import Writer
 
 pytestmark = [pytest.mark.pods, pytest.mark.long]
 
 
-class Writer:
-    """One write after another through the Service, each confirmed by a replica, until it is stopped."""
+@contextmanager
+def confirmed(running: Running) -> Iterator[Callable[[int], str | None]]:
+    """One connection through the Service; what a replica confirmed counts as written."""
+    with client(running) as server:
 
-    def __init__(self, running: Running) -> None:
-        self.running = running
-        self.acknowledged: list[str] = []
-        self.longest = 0.0  # seconds between two
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write)
+        def put(number: int) -> str | None:
+            server.set(f"live-{number}", "x")
+            return f"live-{number}" if int(server.wait(1, 1000)) >= 1 else None
 
-    def __enter__(self) -> "Writer":
-        self._thread.start()
-        return self
+        yield put
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
-    def _write(self) -> None:
-        number, last = 0, time.monotonic()
-        while not self._stop.is_set():
-            with suppress(OSError, ClusterError):
-                while not self._stop.is_set():
-                    with client(self.running) as server:
-                        while not self._stop.is_set():
-                            server.set(f"live-{number}", "x")
-                            if int(server.wait(1, 1000)) >= 1:
-                                self.acknowledged.append(f"live-{number}")
-                                self.longest, last = max(self.longest, time.monotonic() - last), time.monotonic()
-                            number += 1
-                            time.sleep(0.05)
-            number += 1
-            time.sleep(0.1)
+def writing(running: Running) -> Writer[str]:
+    return Writer(lambda: confirmed(running))
 
 
 def kill(running: Running, pod: str) -> None:
@@ -80,7 +61,7 @@ def test_r07_two_of_three_sentinels_lost(database: Make) -> None:
     cache.wait("written", lambda: write(cache, "one"), 60)
     cache.wait_settled()
     before = primary(cache)
-    with Writer(cache) as writer:
+    with writing(cache) as writer:
         for pod in sentinels(cache)[:2]:
             kill(cache, pod["metadata"]["name"])
         ready = lambda pod: any(condition["type"] == "Ready" and condition["status"] == "True" for condition in pod["status"]["conditions"])  # noqa: E731
@@ -118,7 +99,7 @@ def test_a_rolling_restart_and_a_scale_in_move_the_primary(database: Make) -> No
     cache = database(manifest("cache", replicas=3))
     cache.wait_settled()
     before = cache.uids()
-    with Writer(cache) as writer:
+    with writing(cache) as writer:
         cache.patch({"redis": {"parameters": {"databases": 4}}})
         cache.wait("rolled", lambda: not set(before) & set(cache.uids()) and len(cache.uids()) == 3)
         cache.wait_settled()

@@ -63,11 +63,11 @@ def test_postgresql_takes_requests(database: Make) -> None:
     before = pg.uids()
 
     for target in others:  # one of them is not the synchronous standby
-        with postgresql.Writer(pg) as writer:
+        with postgresql.writing(pg) as writer:
             assert "refused" not in str(ask(pg, switchover=target).get("message"))
             assert postgresql.primary(pg) == target
         assert not postgresql.lost(pg, writer.acknowledged)
-        print(f"switchover to {target}: {writer.gap:.1f} s without a write")
+        print(f"switchover to {target}: {writer.longest:.1f} s without a write")
         postgresql.run(pg, "TRUNCATE written")
         pg.wait_settled()
     assert pg.uids() == before
@@ -77,7 +77,7 @@ def test_postgresql_takes_requests(database: Make) -> None:
     assert f"rebuild {leader} refused: {leader} is the primary" in message
 
     volumes = claims(pg)
-    with postgresql.Writer(pg) as writer:
+    with postgresql.writing(pg) as writer:
         age = made_at(pg, victim)
         ask(pg, rebuild=victim)
         pg.wait("cloned", lambda: made_at(pg, victim) > age and replicates(pg, victim), 180)
@@ -95,7 +95,7 @@ def test_postgresql_takes_requests(database: Make) -> None:
         assert not postgresql.takes(pg, old)
         assert held.execute("SELECT 1").fetchone() == (1,)
 
-    with postgresql.Writer(pg) as writer:
+    with postgresql.writing(pg) as writer:
         ask(pg, 300, restartedAt="monday")
     assert not set(before) & set(pg.uids())
     assert not postgresql.lost(pg, writer.acknowledged)
