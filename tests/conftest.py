@@ -12,12 +12,18 @@ from hypothesis import HealthCheck, settings
 
 from localcluster import ControlPlane
 from localcluster.errors import CommandError
+from tests.late import Watcher
 
 # Machines are shared: how long an example takes says nothing about it. ./test asks the same examples each time; other ones are for --long.
 SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", SHARED, derandomize=True)
 settings.register_profile("random", SHARED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Watcher(config))
+
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.late import worth_another
+
 PROJECT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "--quiet"]
 TWO = ["-n", "2", "--dist", "worksteal"]  # side by side: each worker has an API server of its own
@@ -20,10 +22,20 @@ STAGES: list[tuple[str, list[str]]] = [
 LONG = ("the full figures", [*PYTEST, "--durations=20", "-m", "long"])
 
 
+def again(code: int) -> int:
+    """Run the tests once more that failed for want of time, and nothing else did; gives the exit code."""
+    late = worth_another(PROJECT)
+    if not late:
+        return code
+    print(f"\nlate, and run once more alone: {', '.join(late)}", flush=True)
+    return subprocess.run([*PYTEST, *late], cwd=PROJECT, check=False).returncode
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./test", description="Everything that must hold.")
     parser.add_argument("--quick", action="store_true", help="without pods")
     parser.add_argument("--long", action="store_true", help="the full figures as well")
+    parser.add_argument("--again", action="store_true", help="tests that only waited in vain are run once more, alone: for shared machines")
     flags = parser.parse_args()
     stages = STAGES[:-1] if flags.quick else STAGES + ([LONG] if flags.long else [])
     took = []
@@ -32,6 +44,8 @@ def main() -> int:
         started = time.monotonic()
         profile = {"HYPOTHESIS_PROFILE": "random"} if title == LONG[0] else {}
         code = subprocess.run(command, cwd=PROJECT, env=os.environ | profile, check=False).returncode
+        if code and flags.again and command[:3] == PYTEST[:3]:
+            code = again(code)
         took.append(f"{title}: {time.monotonic() - started:.0f} s")
         if code:
             print(f"\nfailed in: {title}", flush=True)

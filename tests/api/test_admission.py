@@ -18,7 +18,8 @@ from database_operator.api.refusals import Refusal
 from database_operator.engines.base import Engine
 from database_operator.engines.registry import ENGINES
 from localcluster import ControlPlane
-from tests.api.cases import BAD, CHANGES, FIRST_VERSION, GOOD, Bad, Change, Spec, redis, spec
+from tests.api.cases import CHANGES, FIRST_VERSION, GOOD, Change, Spec, redis, spec
+from tests.api.refused import BAD, Bad
 from tests.api.test_validation import SAMPLES, found
 from tests.apiserver import DATABASES, NAMESPACE, ApiServer, Refused, database
 

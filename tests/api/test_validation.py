@@ -13,7 +13,8 @@ from database_operator.api.refusals import Problem
 from database_operator.api.spec import EngineType
 from database_operator.api.validation import explanation, problems
 from database_operator.engines.registry import ENGINES
-from tests.api.cases import BAD, CHANGES, FIRST_VERSION, GOOD, Bad, Spec, redis
+from tests.api.cases import CHANGES, FIRST_VERSION, GOOD, Spec, redis
+from tests.api.refused import BAD, Bad
 
 
 def found(spec: Spec, name: str = "orders") -> list[Problem]:

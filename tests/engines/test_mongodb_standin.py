@@ -157,8 +157,7 @@ def test_standin_m01_primary_killed() -> None:
     assert primary is not None
     assert any(what == ("insert", "acknowledged") for _, what in world.committed)
     world.stop(primary.host)
-    for _ in range(10):
-        running.turn()
+    running.turns(10)
     assert world.primary() is not None
     assert world.lost() == []
     world.restart(primary.host)
@@ -183,8 +182,7 @@ def test_standin_m03_name_comes_late() -> None:
     running = operator(1, running=False)
     host = host_of("orders-0")
     running.world.unknown.add(host)
-    for _ in range(5):
-        running.turn()
+    running.turns(5)
     assert running.world.sets == set()
     with pytest.raises(NotYet, match="maps to this node"):
         running.command("orders-0", "/initiate", {})
@@ -212,8 +210,7 @@ def test_standin_m04_only_member_with_empty_volume_waits() -> None:
     running = operator(1)
     running.world.restart(host_of("orders-0"), wiped=True)
     running.sidecars.clear()
-    for _ in range(10):
-        action = running.turn()
+    action = running.turns(10)
     assert isinstance(action, Wait)
     assert action.reason is Reason.QUORUM_LOST
     assert "no member holds" in action.message
@@ -284,8 +281,7 @@ def test_standin_m07_majority_lost_is_told_and_nothing_forced() -> None:
     for pod in pods(1, 2):
         running.world.stop(host_of(pod))
     before = running.plan.count
-    for _ in range(20):
-        action = running.turn()
+    action = running.turns(20)
     assert isinstance(action, Wait)
     assert action.reason is Reason.QUORUM_LOST
     assert running.plan.count == before
@@ -318,8 +314,7 @@ def test_standin_m13_of_two_members_neither_writes_alone() -> None:
     assert running.world.insert("before")
     gone = next(host for host, mongod in running.world.members.items() if mongod is not primary)
     running.world.stop(gone)
-    for _ in range(20):
-        action = running.turn()
+    action = running.turns(20)
     assert running.world.primary() is None
     assert isinstance(action, Wait)
     assert action.reason is Reason.QUORUM_LOST
@@ -359,8 +354,7 @@ def test_standin_leaving_primary_hands_over_first() -> None:
         if pod != "orders-2" and host_of(pod) != leader.host:
             running.command(pod, "/freeze", {"seconds": 60})
     running.command(leader.host.split(".")[0], "/step-down", {})
-    for _ in range(5):
-        running.turn()
+    running.turns(5)
     moved = world.primary()
     assert moved is not None
     assert moved.host == host_of("orders-2")

@@ -24,6 +24,7 @@ from database_operator.manager import Manager
 from database_operator.reconcile.connections import base
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
+from tests.late import Late
 from tests.reconcile.engines import Engines
 from tests.reconcile.node import Node
 
@@ -161,7 +162,7 @@ async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Cal
     deadline = asyncio.get_running_loop().time() + seconds
     while not await reached():
         if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(why())
+            raise Late(why())
         await asyncio.sleep(every)
 
 

@@ -172,6 +172,10 @@ class Operator:
     def command(self, pod: str, path: str, body: dict[str, Any]) -> None:
         COMMANDS[path](self.sidecar(pod), body)
 
+    def turns(self, count: int) -> Action | None:
+        """So many turns; gives what the last of them did."""
+        return [self.turn() for _ in range(count)][-1]
+
     def turn(self) -> Action | None:
         """Every sidecar's own turn, then a pass of the operator, then a second goes by."""
         for pod in self.pods():
