@@ -25,6 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Watcher(config))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest first, so that no worker is left alone with one in the end."""
+    items.sort(key=lambda item: -slow.args[0] if (slow := item.get_closest_marker("slow")) else 0)
+
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 STORAGE_CLASS = {

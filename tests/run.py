@@ -11,12 +11,14 @@ from tests.late import worth_another
 
 PROJECT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "--quiet"]
-TWO = ["-n", "2", "--dist", "worksteal"]  # side by side: each worker has an API server of its own
+TWO = ["-n", "2", "--dist", "worksteal"]
+# Side by side, each worker with an API server of its own; they wait for most of the time. One test at a time, the slow ones first.
+THREE = ["-n", "3", "--dist", "load", "--maxschedchunk", "1"]
 
 STAGES: list[tuple[str, list[str]]] = [
     ("static checks", ["scripts/check"]),
     ("unit tests, the runtime on a virtual clock", [*PYTEST, *TWO, "-m", "not apiserver and not pods and not long"]),
-    ("real API server", [*PYTEST, *TWO, "-m", "apiserver and not pods and not long"]),
+    ("real API server", [*PYTEST, *THREE, "--durations=10", "-m", "apiserver and not pods and not long"]),
     ("real pods", [*PYTEST, "--durations=10", "-m", "pods and not long"]),
 ]
 LONG = ("the full figures", [*PYTEST, "--durations=20", "-m", "long"])

@@ -257,10 +257,12 @@ async def _crash(plane: ControlPlane, name: str, most: int | None, slots: asynci
     return [line for line in failed if line is not None]
 
 
+@pytest.mark.slow(90)
 def test_k01_k02_k06_a_crash_at_any_write_leads_to_the_same_end(control_plane: ControlPlane) -> None:
     asyncio.run(crash(control_plane, EVERY_WRITE, None))
 
 
+@pytest.mark.slow(90)
 def test_k01_k02_k05_a_crash_at_some_writes_leads_to_the_same_end(control_plane: ControlPlane) -> None:
     asyncio.run(crash(control_plane, [name for name in SCENARIOS if name not in EVERY_WRITE], 2))
 

@@ -192,6 +192,7 @@ async def outage(plane: ControlPlane, seconds: float) -> None:
         await settled(at, NAME, 120)
 
 
+@pytest.mark.slow(45)
 def test_k17_an_absent_api_server_changes_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
     with installed() as plane:
         asyncio.run(outage(plane, 8))

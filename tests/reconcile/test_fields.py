@@ -117,6 +117,7 @@ async def _secrets(at: Hub) -> None:
         await at.client.create(r.SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": head, "stringData": values})
 
 
+@pytest.mark.slow(90)
 @pytest.mark.proves(*FIELDS)
 def test_i23_every_field_is_set_changed_and_taken_back(control_plane: ControlPlane) -> None:
     changes = spec_fields()

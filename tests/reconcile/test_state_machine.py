@@ -343,6 +343,7 @@ def played(examples: int, **more: Any) -> settings:
     return settings(max_examples=examples, phases=[Phase.generate], database=None, **more)
 
 
+@pytest.mark.slow(300)
 @played(1, derandomize=True)
 @given(seed=SEEDS)
 def test_i22_i23_random_lives_reach_the_declared_state(control_plane: ControlPlane, seed: int) -> None:
