@@ -42,7 +42,7 @@ class Watcher:
             self._failed.append(report.nodeid)
 
     def pytest_sessionfinish(self) -> None:
-        if self._config.cache is not None and not hasattr(self._config, "workerinput"):
+        if hasattr(self._config, "cache") and not hasattr(self._config, "workerinput"):
             self._config.cache.set(KEPT, [] if self._failed else self._late)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -229,6 +230,11 @@ async def unsettled(at: Hub, name: str) -> str | None:
         return f"phase {status.get('phase')}, {status.get('ready')}, {status.get('message')}"
     if any(condition["observedGeneration"] != found["metadata"]["generation"] for condition in conditions.values()):
         return "a condition is of another generation"
+    for kind in (r.STATEFUL_SET, r.DEPLOYMENT):
+        with contextlib.suppress(NotFound):
+            workload = await at.get(kind, name)
+            if workload.get("status", {}).get("observedGeneration") != workload["metadata"]["generation"]:
+                return f"the controller has not seen the {kind.kind} as it is: what somebody wrote there may still make pods"
     return None
 
 
