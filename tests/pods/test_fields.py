@@ -73,13 +73,13 @@ def test_i23_a_field_is_set_changed_and_taken_back(database: Callable[[dict[str,
     steps = [field.changed, *([field.gone] if field.gone is not None else [])]
     running.wait("as created", lambda: shows(field.wants[0]))
     for patch, wanted in zip(steps, field.wants[1:], strict=True):
-        running.wait("calm", lambda: running.status()["phase"] == "Ready")
+        running.wait_settled()
         before = running.uids()
         running.kubectl("patch", "database", "db", "--type=merge", "--patch", json.dumps({"spec": patch}))
         running.wait("changed", lambda wanted=wanted: shows(wanted))  # type: ignore[misc]
         if change == ROLLING:
             running.wait("replaced", lambda before=before: running.uids() and not set(before) & set(running.uids()))  # type: ignore[misc]
-        running.wait("Ready", lambda: running.status()["phase"] == "Ready")
+        running.wait_settled()
         if change in (LIVE, NEXT) and path != "spec.replicas":
             assert set(before) <= set(running.uids())
 
