@@ -180,7 +180,7 @@ def _result(database: Database, crew: Crew, span: _Span, what: tuple[str, bool, 
         notes.append(f"nothing could be read back: {error}")
         present = set(keys)
     verdict = checker.judge(crew.writes(), present)
-    lost = [write for write in crew.writes() if write.key in verdict.lost]
+    lost = [write for write in crew.writes() if write.key in verdict.lost_safe]  # what was promised
     notes += [f"lost: {write.key} of {write.term}, {write.ended - span.since:.3f} s after the fault" for write in lost[:5]]
     change = checker.role_change(crew.writes(), span.since)
     right = _right(database, change)
