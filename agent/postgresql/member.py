@@ -19,8 +19,8 @@ from patroni.postgresql import postmaster as patroni_postmaster
 from patroni.postgresql.bootstrap import Bootstrap
 from patroni.utils import polling_loop
 
+from agent.postgresql import lock, postmaster, report, settings
 from agent.postgresql import logins as sql
-from agent.postgresql import postmaster, report, settings
 from agent.postgresql.keep import Files, Labels
 from agent.postgresql.layout import (
     Layout,
@@ -203,10 +203,13 @@ def serve(layout: Layout) -> int:
 
 def _extend_patroni() -> None:
     """Where Patroni looks its own parts up."""
+    from patroni.dcs.kubernetes import Kubernetes
+
     postgresql.Postgresql = MemberPostgresql
     patroni_postmaster.multiprocessing = postmaster
     postgresql.STOP_POLLING_INTERVAL = POLL_SECONDS
     postgresql.polling_loop = partial(polling_loop, interval=POLL_SECONDS)
+    Kubernetes.attempt_to_acquire_leader = lock.patient(Kubernetes.attempt_to_acquire_leader)
     RestApiHandler.do_GET_parameters = report.answer
     patronis_own = RestApiHandler._readiness
     RestApiHandler._readiness = lambda handler: unready(handler.server.patroni) or patronis_own(handler)
