@@ -158,9 +158,21 @@ class Hub:
 
 
 async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Callable[[], str], every: float = 0.05) -> None:
-    """Wait until ``reached``, looking ``every`` so many seconds; fails the test with ``why`` after ``seconds``."""
+    """Wait until ``reached``, looking ``every`` so many seconds; fails the test with ``why`` after ``seconds``.
+
+    A call of the test's own that had no answer counts as not yet: machines are shared.
+    """
     deadline = asyncio.get_running_loop().time() + seconds
-    while not await reached():
+
+    async def now() -> bool:
+        try:
+            return await reached()
+        except ApiError as error:
+            if error.status:
+                raise
+            return False
+
+    while not await now():
         if asyncio.get_running_loop().time() > deadline:
             raise Late(why())
         await asyncio.sleep(every)

@@ -361,12 +361,12 @@ def asking(**values: str) -> Do:
 def rebuilding(pod: str) -> Do:
     async def do(at: Hub) -> None:
         before = await at.uid(r.POD, pod)
-        await ask(at, rebuild=pod)
+        status = await ask(at, rebuild=pod)
 
         async def anew() -> bool:
             return await at.uid(r.POD, pod) not in ("", before)
 
-        await until(anew, SECONDS, lambda: f"{pod} was not made anew")
+        await until(anew, SECONDS, lambda: f"{pod} was not made anew: {status.get('message')}")
 
     return do
 
