@@ -38,7 +38,7 @@ def may_be_wiped(observation: Observation, member: Member) -> Verdict | None:
         return Wait("no primary is known")
     away = [other.pod for other in others if not other.ready or other.terminating or not other.reached]
     if away:
-        return Refused(f"a member is cloned only while all others are well, and {', '.join(away)} is not")
+        return Wait(f"a member is cloned only while all others are well, and {', '.join(away)} is not")
     if len(others) + 1 < observation.wanted:
-        return Refused(f"a member is cloned only while all others are well, and only {len(others) + 1} of {observation.wanted} are there")
+        return Wait(f"a member is cloned only while all others are well, and only {len(others) + 1} of {observation.wanted} are there")
     return None

@@ -135,12 +135,12 @@ NOT_WELL = "a member is cloned only while all others are well, and shop-1 is not
         ("PostgreSQL", three(), CLONED),
         ("PostgreSQL", three({}, {}, {"ready": False}), CLONED),
         ("PostgreSQL", three({}, {}, DOWN), Wipe("shop-2")),
-        ("PostgreSQL", three({}, DOWN), Refused(NOT_WELL)),
+        ("PostgreSQL", three({}, DOWN), Wait(NOT_WELL)),
         ("PostgreSQL", three({"role": Role.UNKNOWN}), Wait("no primary is known")),
         ("PostgreSQL", three({}, {}, {"terminating": True}), Wait("shop-2 is being replaced")),
         ("Redis", three(), Wipe("shop-2")),
         ("Redis", three({}, {}, DOWN), Wipe("shop-2")),
-        ("Redis", three({}, {"ready": False}), Refused(NOT_WELL)),
+        ("Redis", three({}, {"ready": False}), Wait(NOT_WELL)),
         ("MongoDB", three(**SET), Wipe("shop-2")),
         ("MongoDB", three({}, {}, DOWN, **SET), Wipe("shop-2")),
         (
@@ -162,7 +162,7 @@ NOT_WELL = "a member is cloned only while all others are well, and shop-1 is not
         (
             "Elasticsearch",
             three({"facts": GREEN | {"status": "yellow"}}),
-            Refused("the cluster is yellow: a member is cloned only while it is green"),
+            Wait("the cluster is yellow: a member is cloned only while it is green"),
         ),
         (
             "Elasticsearch",
@@ -170,7 +170,7 @@ NOT_WELL = "a member is cloned only while all others are well, and shop-1 is not
             Refused("shop-2 holds the only copy of shards: audit, logs"),
         ),
         ("Elasticsearch", three({"facts": GREEN | {"moving": 2}}), Wait("2 shards are being moved or built")),
-        ("Elasticsearch", three({"facts": GREEN | {"addresses": {"shop-0": "10.0.0.0"}}}), Refused("shop-1 is not in the cluster yet")),
+        ("Elasticsearch", three({"facts": GREEN | {"addresses": {"shop-0": "10.0.0.0"}}}), Wait("shop-1 is not in the cluster yet")),
         ("SQLite", three(), Refused("SQLite has no rebuild")),
     ],
 )
@@ -199,7 +199,7 @@ def test_mongodb_with_two_members_clones_none() -> None:
     [
         ((), Wipe),
         (({}, {}, {"reached": False}), Refused),
-        (({}, {"ready": False}), Refused),
+        (({}, {"ready": False}), Wait),
         (({}, {}, {"facts": {"node": Node(id="c", slots=((5, 6),))}}), Refused),
         (({}, {}, {"facts": {"node": Node(id="c")}}), Refused),
         (({}, {}, {"facts": {"node": Node(id="c", follows="x")}}), Refused),

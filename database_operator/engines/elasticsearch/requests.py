@@ -16,11 +16,11 @@ def rebuild(database: Resolved, observation: Observation, member: Member) -> Ver
     if only:
         return Refused(f"{member.pod} holds the only copy of shards: {', '.join(sorted(only)[:5])}")
     if master.facts.get("status") != "green":
-        return Refused(f"the cluster is {master.facts.get('status')}: a member is cloned only while it is green")
+        return Wait(f"the cluster is {master.facts.get('status')}: a member is cloned only while it is green")
     addresses: dict[str, str] = master.facts.get("addresses", {})
     away = [other.pod for other in observation.members if other.pod != member.pod and addresses.get(other.pod) != other.ip]
     if away:
-        return Refused(f"{', '.join(away)} is not in the cluster yet")
+        return Wait(f"{', '.join(away)} is not in the cluster yet")
     if master.facts.get("moving"):
         return Wait(f"{master.facts['moving']} shards are being moved or built")
     return Wipe(member.pod)

@@ -34,7 +34,7 @@ def _shard(observation: Observation, member: Member) -> Verdict:
     away = [other.pod for other in others if not other.ready or other.terminating or node(other) is None]
     if away or len(others) + 1 < observation.wanted:
         missing = ", ".join(away) or f"one of {observation.wanted} members"
-        return Refused(f"a member is cloned only while all others are well, and {missing} is not")
+        return Wait(f"a member is cloned only while all others are well, and {missing} is not")
     if member.terminating:
         return Wait(f"{member.pod} is being replaced")
     own = node(member)
