@@ -17,6 +17,8 @@ CONTAINER_SECURITY: Manifest = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
+# The resolver's own patience is five seconds, for which Sentinel and others stand still where one packet is lost.
+IMPATIENT = [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "4"}]
 
 
 class PodParts(Struct, frozen=True, kw_only=True):
@@ -211,6 +213,7 @@ def pod_template(database: Resolved, parts: PodParts) -> Manifest:
         # always named: taken out of an apply it stays in force, by the deprecated serviceAccount that the API server keeps beside it
         "serviceAccountName": names.agent(database.name) if parts.agent_account else "default",
         "enableServiceLinks": False,
+        "dnsConfig": {"options": IMPATIENT},
         "terminationGracePeriodSeconds": pods.termination_grace_period_seconds or parts.grace_seconds,
         "securityContext": security,
         "initContainers": [_agent_container(parts), *parts.sidecars],
