@@ -14,7 +14,7 @@ from database_operator.engines.redis.live import default
 from database_operator.engines.redis.topology import topology
 from tests.engines.test_redis import MI, database, given_parameters
 
-SETTLED = {"role": "slave", "elected": "cache-0", "settings": {}, "priority": "100", "password": "current"}
+SETTLED = {"role": "slave", "follows": "cache-0", "elected": "cache-0", "settings": {}, "priority": "100", "password": "current"}
 
 
 def stands(db: Resolved) -> dict[str, str]:
@@ -56,6 +56,28 @@ ONE, THREE = database(), database(replicas=3)
             [member(THREE, 0, "primary", outdated=True), member(THREE, 1, outdated=True), member(THREE, 2, outdated=True)],
             Restart("cache-1"),
             id="replicas first",
+        ),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, outdated=True), member(THREE, 1, "primary"), member(THREE, 2, facts={"follows": "cache-0"})],
+            Wait("no other member follows cache-1 yet"),
+            id="after a move the other one still follows the old primary",
+        ),
+        pytest.param(
+            THREE,
+            [
+                member(THREE, 0, outdated=True, facts={"follows": "cache-1"}),
+                member(THREE, 1, "primary"),
+                member(THREE, 2, facts={"follows": "cache-1"}),
+            ],
+            Restart("cache-0"),
+            id="then the old primary",
+        ),
+        pytest.param(
+            THREE,
+            [member(THREE, 0, "primary", outdated=True), member(THREE, 1, outdated=True), member(THREE, 2, lag_bytes=None)],
+            Wait("no other member follows cache-0 yet"),
+            id="the only copy is not restarted",
         ),
         pytest.param(
             THREE,

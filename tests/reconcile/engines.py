@@ -218,6 +218,7 @@ def _redis(played: Played, target: Target, member: Member) -> Probe:
     sentinels = database.redis.mode is RedisMode.SENTINEL or len(target.members) > 1
     facts = {
         "role": "master" if role is Role.PRIMARY else "slave",
+        "follows": "" if role is Role.PRIMARY else played.primary,
         "elected": played.primary if sentinels and not clustered else None,
         "settings": running,
         "priority": "100",

@@ -126,6 +126,8 @@ def _rollout(observation: Observation) -> Action | None:
     if waiting:
         return Wait(f"{waiting[0]} is not ready")
     replicas = [member for member in outdated if member is not primary]
+    if replicas and not _leaves_a_copy(observation, primary, replicas[0]):
+        return Wait(f"no other member follows {primary.pod} yet")
     if replicas:
         return Restart(replicas[0].pod)
     if len(observation.members) == 1:
@@ -134,6 +136,13 @@ def _rollout(observation: Observation) -> Action | None:
     if not candidates:
         return Wait("no replica is in sync with the primary")
     return Switchover(candidates[0].pod, f"{primary.pod} is restarted")
+
+
+def _leaves_a_copy(observation: Observation, primary: Member, goes: Member) -> bool:
+    """Another member has the primary's writes: without one it takes none. After a move one may still follow the old primary, which goes."""
+    others = [member for member in observation.members if member not in (primary, goes)]
+    follows = [member for member in others if member.facts.get("follows") == primary.pod and member.lag_bytes is not None]
+    return bool(follows) or not others
 
 
 def _differing(database: Resolved, observation: Observation, member: Member) -> dict[str, str]:

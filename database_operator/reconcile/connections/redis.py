@@ -176,6 +176,7 @@ async def probe(target: Target, member: Member) -> Probe:
         cluster_id=target.internal.get("cluster-id") if formed else None,
         facts={
             "role": info["role"],
+            "follows": str(info.get("master_host", "")).partition(".")[0],
             "elected": chosen,
             "settings": changed(stands),
             "priority": str(stands.get("replica-priority", "100")),
