@@ -6,7 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from localcluster.host import write_atomically
 
@@ -30,6 +30,10 @@ def write_image(archive: Path, reference: str, files: Mapping[str, bytes], entry
 def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for folder in sorted({str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."}):
+            entry = tarfile.TarInfo(folder)  # else whoever unpacks it chooses the mode
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
         for name, (content, mode) in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
