@@ -312,6 +312,10 @@ def test_an_image_is_written(tmp_path: Path) -> None:
         content = tar.extractfile("manifest.json")
         assert content is not None
         assert msgspec.json.decode(content.read())[0]["RepoTags"] == ["localhost/x:1"]
+        layer = tar.extractfile("layer.tar")
+        assert layer is not None
+        with tarfile.open(fileobj=layer) as files:  # a folder without an entry has the mode that its unpacker likes
+            assert [(entry.name, entry.isdir(), entry.mode) for entry in files] == [("bin", True, 0o755), ("bin/x", False, 0o755)]
 
 
 def test_no_images_are_asked_for_when_none_are_wanted() -> None:
