@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.late import worth_another
 
 PROJECT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "--quiet"]
 TWO = ["-n", "2", "--dist", "worksteal"]
-# Side by side, each worker with an API server of its own; they wait for most of the time. One test at a time, the slow ones first.
+# Side by side, each worker with an API server of its own; one test at a time, the slow ones first.
 THREE = ["-n", "3", "--dist", "load", "--maxschedchunk", "1"]
 
 STAGES: list[tuple[str, list[str]]] = [
@@ -26,7 +28,7 @@ LONG = ("the full figures", [*PYTEST, "--durations=20", "-m", "long"])
 
 def again(code: int) -> int:
     """Run the tests once more that failed for want of time, and nothing else did; gives the exit code."""
-    late = worth_another(PROJECT)
+    late = worth_another(PROJECT) if code == pytest.ExitCode.TESTS_FAILED else []  # else what is kept is of an earlier run
     if not late:
         return code
     print(f"\nlate, and run once more alone: {', '.join(late)}", flush=True)
@@ -46,7 +48,7 @@ def main() -> int:
         started = time.monotonic()
         profile = {"HYPOTHESIS_PROFILE": "random"} if title == LONG[0] else {}
         code = subprocess.run(command, cwd=PROJECT, env=os.environ | profile, check=False).returncode
-        if code and flags.again and command[:3] == PYTEST[:3]:
+        if code and flags.again and command[: len(PYTEST)] == PYTEST:
             code = again(code)
         took.append(f"{title}: {time.monotonic() - started:.0f} s")
         if code:
