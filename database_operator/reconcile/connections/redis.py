@@ -133,11 +133,16 @@ async def _ask_sentinel(target: Target, member: Member) -> tuple[View | None, st
     return None, "current"
 
 
+def _followed(target: Target, info: Mapping[str, Any]) -> str:
+    """The pod whose replica this is; empty for a primary."""
+    host = str(info.get("master_host", ""))
+    by_address = [member.pod for member in target.members if member.ip == host]  # a cluster names addresses
+    return by_address[0] if by_address else host.partition(".")[0]
+
+
 async def _primary_offset(target: Target, info: Mapping[str, Any]) -> int | None:
     try:
-        host = str(info.get("master_host", ""))
-        by_address = [member.pod for member in target.members if member.ip == host]  # a cluster names addresses
-        primary = target.member(by_address[0] if by_address else host.partition(".")[0])
+        primary = target.member(_followed(target, info))
         async with client(target, primary.ip or "") as server:
             return int((await server.info("replication"))["master_repl_offset"])
     except Unreachable:
@@ -176,7 +181,7 @@ async def probe(target: Target, member: Member) -> Probe:
         cluster_id=target.internal.get("cluster-id") if formed else None,
         facts={
             "role": info["role"],
-            "follows": str(info.get("master_host", "")).partition(".")[0],
+            "follows": _followed(target, info),
             "elected": chosen,
             "settings": changed(stands),
             "priority": str(stands.get("replica-priority", "100")),
