@@ -1,6 +1,7 @@
 """Events on objects, for people: best effort, never in the way of a pass."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -9,13 +10,14 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from database_operator.kube.client import Client
-from database_operator.kube.errors import ApiError, NotFound
+from database_operator.kube.errors import AlreadyExists, ApiError, NotFound, TooManyRequests, Unavailable
 from database_operator.kube.resources import EVENT
 
 log = logging.getLogger(__name__)
 
 WAITING = 2000  # events not sent yet; more are dropped
 REMEMBERED = 1024  # series and objects whose repeats are merged
+PAUSES = (1.0, 5.0)  # seconds before another attempt, where one may help
 REPEAT = 60.0  # seconds between two writes of one series
 WINDOW = 600.0  # seconds of quiet after which a repeat is an event of its own; client-go's aggregation interval
 BURST = 10  # events of one object at once …
@@ -37,7 +39,8 @@ class _Series:
         self.what = what
         self.regarding = regarding
         self.action = action
-        self.name = ""  # once it is written
+        self.name = f"{regarding['name'][:200]}.{time.time_ns():x}"
+        self.written = False
         self.first = self.last = datetime.now(UTC)
         self.count = 1
         self.heard_at = now
@@ -85,11 +88,16 @@ class Recorder:
             series = await self._queue.get()
             series.waiting = False
             series.written_at = asyncio.get_running_loop().time()
-            try:
-                await self._write(series)
-            except ApiError as error:
-                self.dropped += 1
-                log.debug("event not written", extra={"reason": series.what.reason, "error": str(error)})
+            for pause in (*PAUSES, None):
+                try:
+                    await self._write(series)
+                except ApiError as error:
+                    if pause is not None and isinstance(error, Unavailable | TooManyRequests):
+                        await asyncio.sleep(pause)
+                        continue
+                    self.dropped += 1
+                    log.debug("event not written", extra={"reason": series.what.reason, "error": str(error)})
+                break
 
     def _repeat(self, series: _Series, now: float) -> None:
         series.count += 1
@@ -118,23 +126,23 @@ class Recorder:
 
     async def _write(self, series: _Series) -> None:
         namespace = series.regarding.get("namespace", "default")
-        if series.name:
+        if series.written:
             repeat = {"count": series.count, "lastTimestamp": _seconds(series.last)}
             try:
                 await self._client.patch(EVENT, namespace, series.name, repeat)
             except NotFound:  # the server forgets events after an hour
-                series.name = ""
+                series.written = False
             else:
                 return
-        name = f"{series.regarding['name'][:200]}.{time.time_ns():x}"
-        await self._client.create(EVENT, self._manifest(series, namespace, name))
-        series.name = name
+        with contextlib.suppress(AlreadyExists):  # the answer to an attempt before was lost
+            await self._client.create(EVENT, self._manifest(series, namespace))
+        series.written = True
 
-    def _manifest(self, series: _Series, namespace: str, name: str) -> dict[str, Any]:
+    def _manifest(self, series: _Series, namespace: str) -> dict[str, Any]:
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
-            "metadata": {"namespace": namespace, "name": name},
+            "metadata": {"namespace": namespace, "name": series.name},
             "involvedObject": dict(series.regarding),
             "type": series.what.type,
             "reason": series.what.reason,

@@ -115,9 +115,9 @@ def test_overload_drops_and_remembers_no_end(monkeypatch: pytest.MonkeyPatch) ->
 def test_failures_lose_an_event_and_no_more() -> None:
     async def main() -> None:
         async with recording() as (server, recorder):
-            server.fail(1, 500)
+            server.fail(3, 500)
             recorder.record(about("a"), "Normal", "Created", "x")
-            await asyncio.sleep(1)
+            await asyncio.sleep(7)
             server.fail(1, 403)
             recorder.record(about("b"), "Normal", "Created", "x")
             await asyncio.sleep(1)
@@ -128,6 +128,18 @@ def test_failures_lose_an_event_and_no_more() -> None:
             recorder.record(about("a"), "Normal", "Created", "x")
             await asyncio.sleep(61)
             assert sorted(event["involvedObject"]["name"] for event in stored(server)) == ["a", "c"]
+
+    run(main())
+
+
+def test_an_event_is_tried_again_where_that_may_help() -> None:
+    async def main() -> None:
+        async with recording() as (server, recorder):
+            server.fail(2, 503)
+            recorder.record(about(), "Normal", "Created", "x")
+            await asyncio.sleep(7)
+            assert len(stored(server)) == 1
+            assert (server.count("POST"), recorder.dropped) == (3, 0)
 
     run(main())
 

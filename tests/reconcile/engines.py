@@ -43,8 +43,10 @@ class Played:
         self.cloned: list[str] = []  # PostgreSQL: pods that were cloned anew
 
     def elect(self, target: Target) -> None:
+        """The first primary is the first member's to be: which pod runs first is chance."""
         alive = [member.pod for member in target.members if member.running and not member.terminating]
-        if self.primary not in alive and alive:
+        first = min((member.pod for member in target.members), default="")
+        if self.primary not in alive and alive and (self.primary or first in alive):
             self.primary = min(alive)
 
 

@@ -28,6 +28,7 @@ from tests.late import Late
 from tests.reconcile.engines import Engines
 from tests.reconcile.node import Node
 
+LEAST, MOST = 0.05, 0.6  # seconds between two looks at what is waited for
 WRITES = frozenset({"create", "update", "patch", "delete"})
 
 
@@ -157,12 +158,13 @@ class Hub:
         return Counter({call: n for call, n in calls.items() if call.split()[0] in WRITES and call.split()[1] != "events"})
 
 
-async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Callable[[], str], every: float = 0.05) -> None:
-    """Wait until ``reached``, looking ``every`` so many seconds; fails the test with ``why`` after ``seconds``.
+async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Callable[[], str]) -> None:
+    """Wait until ``reached``; fails the test with ``why`` after ``seconds``.
 
+    The longer it takes, the rarer are the looks: dozens of tests wait side by side, and looks are most of what the API server does.
     A call of the test's own that had no answer counts as not yet: machines are shared.
     """
-    deadline = asyncio.get_running_loop().time() + seconds
+    began = asyncio.get_running_loop().time()
 
     async def now() -> bool:
         try:
@@ -173,9 +175,10 @@ async def until(reached: Callable[[], Awaitable[bool]], seconds: float, why: Cal
             return False
 
     while not await now():
-        if asyncio.get_running_loop().time() > deadline:
+        waited = asyncio.get_running_loop().time() - began
+        if waited > seconds:
             raise Late(why())
-        await asyncio.sleep(every)
+        await asyncio.sleep(min(MOST, max(LEAST, waited / 6)))
 
 
 @contextlib.asynccontextmanager

@@ -386,7 +386,7 @@ SCENARIOS = {
 
 @pytest.mark.slow(90)
 def test_k03_a_crash_in_a_request_leads_to_the_same_end(control_plane: ControlPlane) -> None:
-    asyncio.run(crash(control_plane, list(SCENARIOS), 3, SCENARIOS))
+    asyncio.run(crash(control_plane, list(SCENARIOS), 2, SCENARIOS))
 
 
 @pytest.mark.long

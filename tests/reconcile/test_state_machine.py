@@ -38,7 +38,6 @@ pytestmark = pytest.mark.apiserver
 NAME = "shop"
 KINDS = ("PostgreSQL", "MongoDB", "Redis", "Elasticsearch", "SQLite", "Cluster")
 SETTLED = 240.0  # seconds a step may take on a busy machine; most take less than three
-LOOKS = 0.4  # seconds between two looks at all children: eleven LISTs, and the API server is what limits the pace
 SEED = os.environ.get("STATE_MACHINE_SEED")
 FAILED: dict[int, str] = {}  # by seed: Hypothesis plays a failing example once more for its report, which would take minutes
 SEEDS = st.integers(0, 10**9) if SEED is None else st.just(int(SEED))
@@ -79,7 +78,7 @@ class Machine:
                     why = await normal.difference_from_plan(self.at, NAME, self.platform)
             return why is None
 
-        await until(reached, SETTLED, lambda: f"not settled: {why}", LOOKS)
+        await until(reached, SETTLED, lambda: f"not settled: {why}")
 
     async def compare(self) -> None:
         """Oracle two: the same children as those of a Database made anew with this spec; one that is stopped shows too little."""
@@ -104,7 +103,7 @@ class Machine:
             found = normal.differences(old[0], new[0]) + normal.differences(old[1], new[1], "status")
             return not found
 
-        await until(same, SETTLED, lambda: f"not as a fresh one: {found[:5]}", LOOKS)
+        await until(same, SETTLED, lambda: f"not as a fresh one: {found[:5]}")
         await remove(self.fresh)
 
     async def _same_secret(self) -> None:
