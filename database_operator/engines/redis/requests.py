@@ -2,7 +2,7 @@
 
 from database_operator.api.database import Resolved
 from database_operator.api.spec import RedisMode
-from database_operator.engines.asked import may_be_wiped, may_lead
+from database_operator.engines.asked import may_be_wiped, may_lead, others_are_well
 from database_operator.engines.base import Member, Observation, Refused, Switchover, Verdict, Wait, Wipe
 from database_operator.engines.redis.cluster import node
 
@@ -31,10 +31,9 @@ def _shard(observation: Observation, member: Member) -> Verdict:
     others = [other for other in observation.members if other.pod != member.pod]
     if not others:
         return Refused(f"{member.pod} is the only member, and so the last copy of the data")
-    away = [other.pod for other in others if not other.ready or other.terminating or node(other) is None]
-    if away or len(others) + 1 < observation.wanted:
-        missing = ", ".join(away) or f"one of {observation.wanted} members"
-        return Wait(f"a member is cloned only while all others are well, and {missing} is not")
+    wait = others_are_well(observation, member, lambda other: node(other) is not None)
+    if wait is not None:
+        return wait
     if member.terminating:
         return Wait(f"{member.pod} is being replaced")
     own = node(member)
