@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -24,6 +25,14 @@ TOKEN = "a-token-of-32-characters-at-least"
 PRAGMAS = {"busy_timeout": "5000", "journal_mode": "wal", "synchronous": "2"}
 
 
+def _free_port() -> int:
+    """Below those that the kernel gives to whoever asks for any: it must still be free when the server starts, and starts again."""
+    while True:
+        port = random.randrange(20000, 30000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Server:
     """One server process in ``folder``; ``start`` after a kill finds the same file."""
 
@@ -35,8 +44,7 @@ class Server:
         self.settings_file = folder / "sqlite.json"
         self.write(self.token_file, TOKEN)
         self.configure(PRAGMAS)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.process: subprocess.Popen[str] | None = None
 
     @staticmethod
