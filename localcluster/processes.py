@@ -167,7 +167,15 @@ class Processes:
 
     def _spawn(self, name: str, argv: list[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
         with (self._logs / f"{name}.log").open("ab") as log:
-            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                umask=0o022,  # containerd makes a container's root by it, and pods are not root
+            )
         _children.append(child)
         return child
 

@@ -46,8 +46,8 @@ class Watcher:
             self._config.cache.set(KEPT, [] if self._failed else self._late)
 
 
-def worth_another(project: Path) -> list[str]:
-    """The tests that the last run failed for no other reason than time; none where something else failed too."""
-    kept = project / ".pytest_cache/v" / KEPT
+def worth_another(cache: Path) -> list[str]:
+    """The tests that the last run with this cache of pytest's failed for want of time; none where something else failed too."""
+    kept = cache / "v" / KEPT
     late: list[str] = json.loads(kept.read_text()) if kept.exists() else []
     return late if len(late) <= MOST else []

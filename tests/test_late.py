@@ -39,4 +39,4 @@ def test_only_a_few_tests_that_waited_in_vain_are_worth_another_try(
     command = [sys.executable, "-m", "pytest", "-q", f"--rootdir={tmp_path}", *workers, str(tmp_path)]
     code = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(PROJECT)}, check=False, capture_output=True).returncode
     assert code == 1
-    assert worth_another(tmp_path) == expected
+    assert worth_another(tmp_path / ".pytest_cache") == expected

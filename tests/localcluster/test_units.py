@@ -230,6 +230,18 @@ def test_a_pid_that_is_somebody_elses_is_left_alone(tmp_path: Path, change: dict
     assert recorded([record.pid]) == []
 
 
+def test_what_is_started_does_not_take_our_umask(tmp_path: Path) -> None:
+    """containerd would make the root of every container by it, and pods that are not root could not enter."""
+    processes = Processes(tmp_path)
+    old = os.umask(0o077)
+    try:
+        record = sleeper(processes)
+    finally:
+        os.umask(old)
+    assert "Umask:\t0022" in Path(f"/proc/{record.pid}/status").read_text()
+    processes.kill("sleeper")
+
+
 def test_a_program_that_ends_at_once_is_reported_by_its_last_line(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     with pytest.raises(ClusterError, match=r"broken did not start: .*No such file"):

@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -51,6 +50,7 @@ class Hub:
         self.connection: base.Connection | None = None  # takes the place of the engines
         self.roles: dict[str, str] = {}  # pod -> what its engine says, where it is not the played engine's word
         self.versions: dict[str, str] = {}  # pod -> version its server reports
+        self._log_begins = plane.audit_log.stat().st_size if plane.audit_log else 0
 
     async def create(self, name: str, type_: str, version: str, **spec: Any) -> None:
         body = {"type": type_, "version": version, "storage": {"size": "1Gi"}, **spec}
@@ -143,7 +143,10 @@ class Hub:
         """What the API server was asked in this namespace by ``agent`` so far, as ``verb resource code``."""
         assert self.plane.audit_log is not None
         found: Counter[str] = Counter()
-        for line in Path(self.plane.audit_log).read_text().splitlines():
+        with self.plane.audit_log.open("rb") as log:
+            log.seek(self._log_begins)
+            lines = [line for line in log if self.namespace.encode() in line]  # the other tests' are most of them
+        for line in lines:
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
                 reference = entry.get("objectRef") or {}
