@@ -233,8 +233,9 @@ async def unsettled(at: Hub, name: str) -> str | None:
     for kind in (r.STATEFUL_SET, r.DEPLOYMENT):
         with contextlib.suppress(NotFound):
             workload = await at.get(kind, name)
-            if workload.get("status", {}).get("observedGeneration") != workload["metadata"]["generation"]:
-                return f"the controller has not seen the {kind.kind} as it is: what somebody wrote there may still make pods"
+            head, status = workload["metadata"], workload.get("status", {})
+            if status.get("observedGeneration") != head["generation"]:
+                return f"what somebody wrote may still make pods: the controller has not seen the {kind.kind} as it is: {head}, {status}"
     return None
 
 
