@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import re
-import socket
 import sys
 import time
 from pathlib import Path
@@ -15,15 +14,9 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from localcluster import ControlPlane
+from localcluster.host import free_port
 
 TICK = os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Operator:

@@ -1,6 +1,6 @@
 """What every engine looks at before a request of the user's is carried out. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from database_operator.engines.base import BEHIND_BYTES, Handled, Member, Observation, Refused, Verdict, Wait
 
@@ -38,19 +38,18 @@ def may_be_wiped(observation: Observation, member: Member) -> Verdict | None:
         return Refused(f"{member.pod} is the primary: move the primary to another member first")
     if primary is None:
         return Wait("no primary is known")
-    return others_are_well(observation, member)
+    return others_are_well(others, observation.wanted)
 
 
 def _reached(member: Member) -> bool:
     return bool(member.reached)
 
 
-def others_are_well(observation: Observation, member: Member, answers: Callable[[Member], bool] = _reached) -> Wait | None:
+def others_are_well(others: Sequence[Member], wanted: int, answers: Callable[[Member], bool] = _reached) -> Wait | None:
     """What is to be waited for before a copy of the data goes: a member that is away, or is not well. None where nothing is."""
-    others = [other for other in observation.members if other.pod != member.pod]
     away = [other.pod for other in others if not other.ready or other.terminating or not answers(other)]
     if away:
         return Wait(f"a member is cloned only while all others are well, and {', '.join(away)} is not")
-    if len(others) + 1 < observation.wanted:
-        return Wait(f"a member is cloned only while all others are well, and only {len(others) + 1} of {observation.wanted} are there")
+    if len(others) + 1 < wanted:
+        return Wait(f"a member is cloned only while all others are well, and only {len(others) + 1} of {wanted} are there")
     return None

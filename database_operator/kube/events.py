@@ -88,16 +88,11 @@ class Recorder:
             series = await self._queue.get()
             series.waiting = False
             series.written_at = asyncio.get_running_loop().time()
-            for pause in (*PAUSES, None):
-                try:
-                    await self._write(series)
-                except ApiError as error:
-                    if pause is not None and isinstance(error, Unavailable | TooManyRequests):
-                        await asyncio.sleep(pause)
-                        continue
-                    self.dropped += 1
-                    log.debug("event not written", extra={"reason": series.what.reason, "error": str(error)})
-                break
+            try:
+                await self._send(series)
+            except ApiError as error:
+                self.dropped += 1
+                log.debug("event not written", extra={"reason": series.what.reason, "error": str(error)})
 
     def _repeat(self, series: _Series, now: float) -> None:
         series.count += 1
@@ -123,6 +118,16 @@ class Recorder:
         except asyncio.QueueFull:
             self.dropped += 1
             series.waiting = False
+
+    async def _send(self, series: _Series) -> None:
+        for pause in PAUSES:
+            try:
+                await self._write(series)
+            except (Unavailable, TooManyRequests):
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._write(series)
 
     async def _write(self, series: _Series) -> None:
         namespace = series.regarding.get("namespace", "default")

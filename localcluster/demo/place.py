@@ -90,7 +90,7 @@ class Yours:
 
 
 def _await_port(port: int) -> None:
-    for _ in range(100):
+    for _ in range(300):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.1)

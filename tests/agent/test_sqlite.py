@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import signal
 import socket
 import sqlite3
@@ -21,16 +20,10 @@ from typing import Any
 
 import pytest
 
+from localcluster.host import free_port
+
 TOKEN = "a-token-of-32-characters-at-least"
 PRAGMAS = {"busy_timeout": "5000", "journal_mode": "wal", "synchronous": "2"}
-
-
-def _free_port() -> int:
-    """Below those that the kernel gives to whoever asks for any: it must still be free when the server starts, and starts again."""
-    while True:
-        port = random.randrange(20000, 30000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 class Server:
@@ -44,7 +37,7 @@ class Server:
         self.settings_file = folder / "sqlite.json"
         self.write(self.token_file, TOKEN)
         self.configure(PRAGMAS)
-        self.port = _free_port()
+        self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
 
     @staticmethod

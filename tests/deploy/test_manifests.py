@@ -2,6 +2,7 @@
 
 import ast
 import json
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -179,11 +180,13 @@ class TestDoNotDelete:
     @pytest.fixture
     def kept(self, installed: ApiServer) -> ApiServer:
         installed.call("POST", DATABASES, database(spec("Redis", deletionPolicy="DoNotDelete"), "kept"))
-        for _ in range(100):  # a policy is in force some time after it is stored
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:  # a policy is in force some time after it is stored: the server looks each second
             try:
                 installed.call("DELETE", f"{DATABASES}/kept?dryRun=All")
             except Refused:
                 return installed
+            time.sleep(0.05)
         raise AssertionError("the policy never came into force")
 
     @pytest.mark.proves("deletionPolicy.DoNotDelete")

@@ -233,9 +233,9 @@ async def unsettled(at: Hub, name: str) -> str | None:
     for kind in (r.STATEFUL_SET, r.DEPLOYMENT):
         with contextlib.suppress(NotFound):
             workload = await at.get(kind, name)
-            head, status = workload["metadata"], workload.get("status", {})
-            if status.get("observedGeneration") != head["generation"]:
-                return f"what somebody wrote may still make pods: the controller has not seen the {kind.kind} as it is: {head}, {status}"
+            generation, status = workload["metadata"]["generation"], workload.get("status", {})
+            if status.get("observedGeneration") != generation:
+                return f"it may still make pods: the {kind.kind} is of generation {generation}, its controller saw {status}"
     return None
 
 

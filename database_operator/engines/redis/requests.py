@@ -31,7 +31,7 @@ def _shard(observation: Observation, member: Member) -> Verdict:
     others = [other for other in observation.members if other.pod != member.pod]
     if not others:
         return Refused(f"{member.pod} is the only member, and so the last copy of the data")
-    wait = others_are_well(observation, member, lambda other: node(other) is not None)
+    wait = others_are_well(others, observation.wanted, lambda other: node(other) is not None)
     if wait is not None:
         return wait
     if member.terminating:
