@@ -55,6 +55,7 @@ TEMPLATE = f"{PREFIX}template"  # hash of the template a Deployment's pod was ma
 SETTINGS_HASH = f"{PREFIX}settings-hash"
 WRITTEN = f"{PREFIX}written"  # on a pod: which labels and annotations of it the user wrote
 REBUILT = f"{PREFIX}rebuilt"  # on a workload: UID of the claim that was thrown away last, and the request it was for
+WOKEN_AT = f"{PREFIX}woken-at"  # on a workload: when it was changed last so that its controller looks again
 ROTATED = f"{PREFIX}rotated-at"  # on <name>-credentials: the request that its random password was made for
 
 # annotations of the Database

@@ -28,6 +28,7 @@ from database_operator.reconcile.refresh import refresh
 from database_operator.reconcile.status import PATIENCE, Outcome, ready, stood
 from database_operator.reconcile.steady import just_changed, rolls, steady, still_wanted
 from database_operator.reconcile.views import DATABASE, DatabaseView
+from database_operator.reconcile.wake import behind, wake
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
 HELD = WORKLOADS | {"ConfigMap", "PersistentVolumeClaim"}
@@ -147,7 +148,7 @@ async def _bring(at: Pass) -> Result:
     ctx.probes.want(key, settled=settled)
     if failure is not None:
         raise failure
-    if after is not None or settled:
+    if after is not None or (settled and not behind(at)):
         return Result(after=after)
     slowly = waited.stands_for >= PATIENCE  # nothing but events will help it now
     return Result(after=MOVING if waited.action is not None else RARELY if slowly else WAITING)
@@ -210,9 +211,11 @@ async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
     if action is not None:
         action = await _act(at, seen, Wait("what its pod is made of was refused") if rolls(action) and HELD & refused.keys() else action)
     action, moved = await requests.moves(at, seen, action)
+    why = (missing.reason, str(missing)) if missing is not None else await _not_ready(at, seen)
+    await wake(at, stuck=behind(at) or (at.memory.refusal is not None and at.memory.refusal[1] is not None))
     outcome = Outcome(
         observation=seen,
-        blocked=(missing.reason, str(missing)) if missing is not None else await _not_ready(at, seen),
+        blocked=why,
         action=action,
         update_pending=any(member.revision_outdated for member in seen.members),
         growing=growing,
@@ -310,13 +313,13 @@ async def _not_made(at: Pass) -> tuple[Reason, str] | None:
     """Pods that the controllers may not create: only their events tell why (quota, policy, pod security)."""
     ctx, database, memory = at.ctx, at.database, at.memory
     workload = observe.workload(ctx, database)
-    if workload is None or workload.status.observed_generation < workload.metadata.generation:
+    if workload is None or behind(at):
         return None  # its controller has not got to it: with many Databases at once the controllers are what takes long
-    for condition in workload.status.conditions:
-        if condition.type == "ReplicaFailure" and condition.status == "True":
-            return _refused(condition.message)
+    failures = [it.message for it in workload.status.conditions if it.type == "ReplicaFailure" and it.status == "True"]
     selector = f"involvedObject.uid={workload.metadata.uid},reason=FailedCreate"
-    if memory.refusal is None or ctx.now() - memory.refusal[0] > ASK_AGAIN:
+    if failures:
+        memory.refusal = ctx.now(), _refused(failures[0])
+    elif memory.refusal is None or ctx.now() - memory.refusal[0] > ASK_AGAIN:
         found = await ctx.client.list(r.EVENT, database.namespace, type=_Event, field_selector=selector)
         memory.refusal = ctx.now(), _refused(found[-1].message) if found else None
     return memory.refusal[1]

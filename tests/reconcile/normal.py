@@ -36,7 +36,7 @@ WORKLOAD = (
 )
 KINDS = (*WORKLOAD, r.SECRET, r.PERSISTENT_VOLUME_CLAIM, r.POD)
 ASSIGNED = ("clusterIP", "clusterIPs", "healthCheckNodePort", "volumeName", "paused")  # by the server, or by what a pod happens to lack
-HISTORY = (c.LEFT_AT, c.SETTINGS_HASH, c.ELECTED, c.REBUILT, "deployment.kubernetes.io/revision")
+HISTORY = (c.LEFT_AT, c.SETTINGS_HASH, c.ELECTED, c.REBUILT, c.WOKEN_AT, "deployment.kubernetes.io/revision")
 
 
 async def everything(at: Hub, name: str) -> dict[Resource, list[Tree]]:

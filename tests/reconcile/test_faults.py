@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from yarl import URL
 
+from database_operator.build import constants as c
 from database_operator.kube import resources as r
 from database_operator.kube.errors import ApiError, Conflict, Forbidden, TooManyRequests, Unavailable
 from database_operator.manager import Manager
@@ -317,7 +318,6 @@ def test_k24_what_a_quota_or_a_limit_refuses_is_named_and_heals(control_plane: C
             await at.create(NAME, "Redis", "7.2")
             condition = await at.condition(NAME, "Ready", "QuotaExceeded", 30)
             assert "few" in condition["message"]
-            await at.client.delete(QUOTA, at.namespace, "few")
             limit = {"limits": [{"type": "Container", "max": {"memory": "100Mi"}, "default": {"memory": "50Mi"}}]}
             await at.client.create(
                 LIMIT_RANGE, {"apiVersion": "v1", "kind": "LimitRange", "metadata": {**head, "name": "small"}, "spec": limit}
@@ -325,6 +325,13 @@ def test_k24_what_a_quota_or_a_limit_refuses_is_named_and_heals(control_plane: C
             await at.create("file", "SQLite", "latest", resources={"memory": "200Mi", "memoryLimit": "200Mi"})
             condition = await at.condition("file", "Ready", "ReconciliationFailed", 30)
             assert "100Mi" in condition["message"]
+
+            async def woken() -> bool:
+                workloads = [await at.get(r.STATEFUL_SET, NAME), await at.get(r.DEPLOYMENT, "file")]
+                return all(c.WOKEN_AT in workload["metadata"].get("annotations", {}) for workload in workloads)
+
+            await until(woken, 90, lambda: "the controllers were left to their back-off, which grows to a quarter of an hour")
+            await at.client.delete(QUOTA, at.namespace, "few")
             await at.client.delete(LIMIT_RANGE, at.namespace, "small")
             await settled(at, "file", 90)
             await settled(at, NAME, 90)
