@@ -41,6 +41,7 @@ ROLE = f"{PREFIX}role"
 SHARD = f"{PREFIX}shard"
 DATA_OF = f"{PREFIX}data-of"
 RELOAD = f"{PREFIX}reload"
+RETURNING = f"{PREFIX}returning"  # on a workload: its members come back, more of them than are wanted
 DEFAULT_GROUP = "default"
 
 # annotations of children

@@ -114,6 +114,7 @@ class Request(Struct):
 
     value: str
     since: float  # seconds, monotonic
+    tried_at: float | None = None  # the engine was asked, and may have taken it whatever came back
     acted_at: float | None = None
     last: str = ""  # what stood in the way the last time
 
@@ -196,6 +197,7 @@ class Pass(Struct, frozen=True):
     memory: Memory
     database: Resolved
     engine: Engine
+    returning: bool = False  # ``database`` has as many members as hold data, which are more than the user wants
 
 
 class Blocked(Exception):

@@ -13,7 +13,6 @@ from database_operator.api.validation import explanation, problems
 from database_operator.build import constants as c
 from database_operator.build import names
 from database_operator.engines.base import Action, Engine, Inputs, Observation, Restart, Wait
-from database_operator.kube import resources as r
 from database_operator.kube.controller import DONE, Result
 from database_operator.kube.errors import Forbidden, Invalid, NotFound
 from database_operator.kube.objects import Key
@@ -23,8 +22,10 @@ from database_operator.reconcile.apply import FORMER_AGAIN, Refusal, apply, prun
 from database_operator.reconcile.connections.base import Unreachable
 from database_operator.reconcile.context import Blocked, Context, Memory, Pass
 from database_operator.reconcile.finalize import finalize, vanished
+from database_operator.reconcile.not_ready import not_ready
 from database_operator.reconcile.publish import publish
 from database_operator.reconcile.refresh import refresh
+from database_operator.reconcile.returning import marked, returning
 from database_operator.reconcile.status import PATIENCE, Outcome, ready, stood
 from database_operator.reconcile.steady import just_changed, rolls, steady, still_wanted
 from database_operator.reconcile.views import DATABASE, DatabaseView
@@ -36,8 +37,6 @@ MOVING = 2.0  # seconds until the next pass while an action goes on; events most
 SOON = 0.2  # seconds until a member that has just become ready is looked at again
 KNOWN_ANSWER = 6.0  # seconds that it may take where the Database was Ready before: nobody waits for it, and a probe ends after 5
 ANSWER = 2.0  # seconds that such a member may take before it counts as ready all the same
-PASSING = 3.0  # seconds that a pod may be missing, or wait for its volume to be bound, before it is said to be stuck
-ASK_AGAIN = 10.0  # seconds between two looks for the events that tell why pods are missing: a LIST, which the server answers slowly
 RARELY = 30.0  # seconds between passes once a reason has stood so long that the phase is Failed
 WAITING = 5.0  # seconds until the next pass while pods are not ready: what no event tells, as a reason that has stood too long
 
@@ -72,7 +71,9 @@ async def _living(ctx: Context, memory: Memory, view: DatabaseView) -> Result:
         return await _invalid(ctx, memory, view, blocked)
     if FINALIZER not in view.metadata.finalizers:
         memory.begun = stored(view)
-    return await _bring(Pass(ctx, memory, _as_told(memory, database), engine))
+    database = _as_told(memory, database)
+    back = returning(ctx, database, engine)
+    return await _bring(Pass(ctx, memory, back or database, engine, returning=back is not None))
 
 
 def _as_told(memory: Memory, database: Resolved) -> Resolved:
@@ -195,6 +196,8 @@ async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
     answered = await requests.credentials(at)
     inputs = _inputs(at, secret_versions)
     children = engine.plan(database, inputs)
+    if at.returning:
+        children = marked(database, children)
     seen = observe.observation(ctx, database, children if missing is None else [])
     held = versions.held(database, engine, data.stored_claims(ctx, database), seen)
     if held is not None:  # the members stay as they are, with the files they read; all around them is looked after
@@ -211,7 +214,7 @@ async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
     if action is not None:
         action = await _act(at, seen, Wait("what its pod is made of was refused") if rolls(action) and HELD & refused.keys() else action)
     action, moved = await requests.moves(at, seen, action)
-    why = (missing.reason, str(missing)) if missing is not None else await _not_ready(at, seen)
+    why = (missing.reason, str(missing)) if missing is not None else await not_ready(at, seen)
     await wake(at, stuck=behind(at) or (at.memory.refusal is not None and at.memory.refusal[1] is not None))
     outcome = Outcome(
         observation=seen,
@@ -255,7 +258,7 @@ def _inputs(at: Pass, secret_versions: dict[str, str]) -> Inputs:
         secret_versions=secret_versions,
         formed=formed,
         labelled=labelled,
-        members=len(pods),
+        members=max(len(pods), database.spec.replicas),
     )
 
 
@@ -280,54 +283,6 @@ async def _act(at: Pass, seen: Observation, action: Action) -> Action:
     if not isinstance(action, Wait):
         at.ctx.probes.event(Key(at.database.namespace, at.database.name))  # what the engine says now decides the next step
     return action
-
-
-async def _not_ready(at: Pass, seen: Observation) -> tuple[Reason, str] | None:
-    """What keeps members from being ready, where waiting alone will not help."""
-    ctx, database, memory = at.ctx, at.database, at.memory
-    missing = len(seen.members) < database.spec.replicas
-    missing_for = memory.stands("missing", missing, ctx.now())
-    if not missing:
-        memory.refusal = None
-    if database.spec.replicas == 0 or (not missing and all(member.ready for member in seen.members)):
-        return None
-    missing_class = claims.missing_class(ctx, database)
-    if missing_class:
-        return Reason.STORAGE_CLASS_NOT_FOUND, missing_class
-    found = blockers.first(observe.pods(ctx, database))
-    unschedulable = found is not None and found.reason is Reason.UNSCHEDULABLE
-    unschedulable_for = memory.stands("unschedulable", unschedulable, ctx.now())
-    if found is not None and (not unschedulable or unschedulable_for > PASSING):
-        return found.reason, found.message
-    if missing_for > PASSING:
-        return await _not_made(at)
-    return None
-
-
-class _Event(msgspec.Struct, frozen=True):
-    reason: str = ""
-    message: str = ""
-
-
-async def _not_made(at: Pass) -> tuple[Reason, str] | None:
-    """Pods that the controllers may not create: only their events tell why (quota, policy, pod security)."""
-    ctx, database, memory = at.ctx, at.database, at.memory
-    workload = observe.workload(ctx, database)
-    if workload is None or behind(at):
-        return None  # its controller has not got to it: with many Databases at once the controllers are what takes long
-    failures = [it.message for it in workload.status.conditions if it.type == "ReplicaFailure" and it.status == "True"]
-    selector = f"involvedObject.uid={workload.metadata.uid},reason=FailedCreate"
-    if failures:
-        memory.refusal = ctx.now(), _refused(failures[0])
-    elif memory.refusal is None or ctx.now() - memory.refusal[0] > ASK_AGAIN:
-        found = await ctx.client.list(r.EVENT, database.namespace, type=_Event, field_selector=selector)
-        memory.refusal = ctx.now(), _refused(found[-1].message) if found else None
-    return memory.refusal[1]
-
-
-def _refused(message: str) -> tuple[Reason, str]:
-    reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.RECONCILIATION_FAILED
-    return reason, blockers.short(message)
 
 
 async def _finalizer(ctx: Context, database: Resolved) -> None:

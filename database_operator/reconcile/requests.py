@@ -98,13 +98,14 @@ async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | 
         return Wait("the members are being asked")
     verdict = judge(at.database, at.engine, seen, name, value)
     going = request.acted_at is not None and ctx.now() - request.acted_at < AGAIN
+    tried = request.tried_at is not None and ctx.now() - request.tried_at < AGAIN
     match verdict:
-        case Refused(why=why) if going:  # a member on its way to lead is neither a replica in sync nor the primary
+        case Refused(why=why) if tried:  # a member on its way to lead is neither a replica in sync nor the primary
             return Wait(f"{name} goes on: {why}")
         case Refused(why=why):
             return Answered(name=name, value=value, note=why, refused=True)
         case Handled(note=note):
-            idle = request.acted_at is None and at.database.status.primary == pod(value)  # nobody moved it there for this request
+            idle = request.tried_at is None and at.database.status.primary == pod(value)  # nobody moved it there for this request
             return Answered(name=name, value=value, note=note, refused=idle)
     late = ctx.now() - request.since > PATIENCE
     if late:
@@ -112,6 +113,7 @@ async def _step(at: Pass, seen: Observation, name: str, value: str) -> Action | 
         return Answered(name=name, value=value, note=f"given up after {PATIENCE:.0f} s: {why}", refused=True)
     if isinstance(verdict, Wait) or going:
         return verdict
+    request.tried_at = ctx.now()
     try:
         await _carry_out(at, seen, request, verdict, name)
     except (Unreachable, TimeoutError) as error:

@@ -162,6 +162,13 @@ def test_on_the_way_to_one_member_nothing_waits_for_standbys_that_leave() -> Non
     )
 
 
+def test_nobody_leaves_while_no_primary_is_known() -> None:
+    """It might be among those that go, and be the only one with the last writes."""
+    step = next_step(ONE, member(0, U, ready=False), member(1, U, ready=False), member(2, U, ready=False))
+    assert step == Wait("no primary is known: members leave once there is one", Reason.SCALING)
+    assert next_step(database(replicas=0), member(0, U), member(1, U)) is None
+
+
 def test_p07_required_begins_with_the_first_standby_and_is_not_let_go() -> None:
     db = database({"synchronous": "Required"}, replicas=2)
     loose, strict = config.dynamic(db, 2), config.dynamic(db, 2, strict=True)

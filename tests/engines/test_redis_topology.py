@@ -164,6 +164,14 @@ def test_r03_nobody_leaves_before_a_member_was_asked() -> None:
     assert next_step(THREE, *unasked) is None
 
 
+def test_who_is_first_back_of_three_is_not_made_the_primary() -> None:
+    alone = member(ONE, 0, role_label="replica", facts={"elected": None})
+    wanted = {number: ENGINE.topology(ONE, Observation(members=(alone,), wanted=number)) for number in (1, 3)}  # type: ignore[misc]
+    assert isinstance(wanted[1], Command)
+    assert wanted[1].name == "promote"
+    assert isinstance(wanted[3], Wait)
+
+
 def test_parameters_are_set_live_and_taken_back() -> None:
     db = given_parameters({"maxmemory": "64mb"})
     action = next_step(db, member(ONE, 0, "primary", facts={"settings": stands(ONE) | {"hz": "20"}}))

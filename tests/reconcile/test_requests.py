@@ -203,8 +203,9 @@ def test_a_clone_rests_on_what_the_members_say_now(control_plane: ControlPlane) 
     run_operated(control_plane, scenario)
 
 
-def test_a_member_on_its_way_to_lead_is_not_refused(control_plane: ControlPlane) -> None:
-    """Between the engine's yes and the new role its link is down, as Redis' is."""
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_member_on_its_way_to_lead_is_not_refused(control_plane: ControlPlane, answers: bool) -> None:
+    """Between the engine's yes, which may get lost, and the new role its link is down, as Redis' is."""
 
     async def scenario(at: Hub) -> None:
         await settled(at, "Redis", 3)
@@ -214,6 +215,8 @@ def test_a_member_on_its_way_to_lead_is_not_refused(control_plane: ControlPlane)
             asked.append(to)
             if len(asked) == 1:
                 asyncio.get_running_loop().call_later(3, lambda: asked.append("moved"))
+            if not answers:
+                raise requests.Unreachable("the connection broke")
 
         async def between(target: Any, member: Any) -> Any:
             if asked[-1:] == ["moved"]:

@@ -77,6 +77,8 @@ def _leaving_primary(observation: Observation, members: tuple[Member, ...]) -> M
 
 def _leave(observation: Observation, members: tuple[Member, ...]) -> Action | None:
     """A primary that is to leave hands over to a member that stays, first."""
+    if observation.primary is None and 0 < observation.wanted < len(members):
+        return Wait("no primary is known: members leave once there is one", Reason.SCALING)
     primary = _leaving_primary(observation, members)
     if primary is None:
         return None

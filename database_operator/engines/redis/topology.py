@@ -105,7 +105,8 @@ def _primary(database: Resolved, observation: Observation) -> Action | None:
     if observation.primary is not None:
         return None
     members = observation.members
-    if database.redis.mode is RedisMode.STANDALONE and len(members) == 1 and members[0].role is Role.REPLICA:
+    alone = len(members) == 1 and observation.wanted == 1
+    if database.redis.mode is RedisMode.STANDALONE and alone and members[0].role is Role.REPLICA:
         # what a scale-in left behind that met a failure: no Sentinel is there to decide
         return Command("promote", members[0].pod, message=f"{members[0].pod} is the only member left")
     return Wait(f"{database.name} has no primary: Sentinel elects one")

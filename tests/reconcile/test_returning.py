@@ -1,0 +1,111 @@
+"""Fewer members come back than stopped, or than left their claims behind: all that hold data start, and then some leave.
+
+The API server is real, pods and engines are played. What engines make of it is shown in tests/pods/test_returning.py.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from database_operator.build import constants as c
+from database_operator.kube import resources as r
+from database_operator.kube.errors import NotFound
+from database_operator.reconcile.views import DATABASE
+from localcluster import ControlPlane
+from tests.reconcile.harness import Hub, operator
+from tests.reconcile.scenario import NAME, VERSIONS, gone, run, settled
+
+pytestmark = pytest.mark.apiserver
+
+
+@contextlib.asynccontextmanager
+async def watched(at: Hub) -> AsyncIterator[set[int]]:
+    """Every number of replicas that the workload had meanwhile."""
+    seen: set[int] = set()
+
+    async def look() -> None:
+        while True:
+            with contextlib.suppress(NotFound):
+                seen.add((await at.get(r.STATEFUL_SET, NAME))["spec"]["replicas"])
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(look())
+    try:
+        yield seen
+    finally:
+        task.cancel()
+
+
+CASES = [
+    pytest.param("PostgreSQL", 3, 1, {}, id="PostgreSQL"),
+    pytest.param("Redis", 3, 1, {}, id="Redis"),
+    pytest.param("Redis", 6, 3, {"redis": {"mode": "cluster", "shards": 3}}, id="Redis Cluster"),
+    pytest.param("Elasticsearch", 3, 1, {}, id="Elasticsearch"),
+]
+
+
+@pytest.mark.parametrize(("type_", "many", "few", "more"), CASES)
+def test_all_that_hold_data_come_back_before_some_leave(
+    control_plane: ControlPlane, type_: str, many: int, few: int, more: dict[str, Any]
+) -> None:
+    async def scenario(at: Hub) -> None:
+        async with operator(at):
+            await at.create(NAME, type_, VERSIONS[type_], replicas=many, **more)
+            await settled(at)
+            await at.change(NAME, replicas=0)
+            await settled(at)
+            async with watched(at) as seen:
+                await at.change(NAME, replicas=few)
+                await settled(at, seconds=90)
+            assert seen >= {0, many, few}, seen
+            assert c.RETURNING not in (await at.get(r.STATEFUL_SET, NAME))["metadata"]["labels"]
+            claims = await at.all(r.PERSISTENT_VOLUME_CLAIM, f"{c.DATA_OF}={NAME}")
+            left = sorted(claim["metadata"]["name"] for claim in claims if c.LEFT_AT in claim["metadata"]["annotations"])
+            assert left == [f"data-{NAME}-{ordinal}" for ordinal in range(few, many)]
+            await at.change(NAME, replicas=0)
+            await settled(at)
+            async with watched(at) as seen:
+                await at.change(NAME, replicas=few)
+                await settled(at)
+            assert seen == {0, few}, "who left before has no say"
+
+    run(control_plane, scenario)
+
+
+def test_a_database_made_anew_with_fewer_members_takes_up_all_claims_first(control_plane: ControlPlane) -> None:
+    async def scenario(at: Hub) -> None:
+        async with operator(at):
+            await at.create(NAME, "PostgreSQL", "17", replicas=3)
+            await settled(at)
+            await at.client.delete(DATABASE, at.namespace, NAME)
+            await gone(at, DATABASE, NAME)
+            await gone(at, r.POD, f"{NAME}-2")
+            async with watched(at) as seen:
+                await at.create(NAME, "PostgreSQL", "17", replicas=1)
+                await settled(at, seconds=90)
+            assert seen == {3, 1}, seen
+
+    run(control_plane, scenario)
+
+
+def test_a_claim_that_is_deleted_is_not_waited_for(control_plane: ControlPlane) -> None:
+    """The way out where a member cannot come back."""
+
+    async def scenario(at: Hub) -> None:
+        async with operator(at):
+            await at.create(NAME, "PostgreSQL", "17", replicas=3)
+            await settled(at)
+            await at.change(NAME, replicas=0)
+            await settled(at)
+            for ordinal in (1, 2):
+                await at.client.delete(r.PERSISTENT_VOLUME_CLAIM, at.namespace, f"data-{NAME}-{ordinal}")
+                await gone(at, r.PERSISTENT_VOLUME_CLAIM, f"data-{NAME}-{ordinal}")
+            async with watched(at) as seen:
+                await at.change(NAME, replicas=1)
+                await settled(at)
+            assert seen == {0, 1}, seen
+
+    run(control_plane, scenario)
