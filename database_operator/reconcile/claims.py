@@ -142,9 +142,11 @@ async def keep_up(ctx: Context, database: Resolved, engine: Engine, seen: Observ
         version = ready.get(used.get(head.name, ""))
         if seen.cluster_id and version is not None and c.FORMED not in head.annotations:
             marks |= {c.FORMED: seen.cluster_id, c.MAJOR: engine.major(version)}
-        if head.name in used and c.LEFT_AT in head.annotations:
+        ordinal, left = head.name.rpartition("-")[2], c.LEFT_AT in head.annotations
+        members = max(workload.spec.replicas, database.spec.replicas) if workload is not None else 0
+        if left and head.name in used and not (ordinal.isdigit() and int(ordinal) >= members):
             marks[c.LEFT_AT] = None
-        elif head.name not in used and c.LEFT_AT not in head.annotations and _left(head.name, database, workload):
+        elif not left and _left(head.name, database, workload):  # its pod may still be ending: the others go on without it
             marks[c.LEFT_AT] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if marks:
             patch = {"metadata": {"annotations": marks, "uid": head.uid, "resourceVersion": head.resource_version}}

@@ -25,11 +25,11 @@ from database_operator.reconcile.finalize import finalize, vanished
 from database_operator.reconcile.not_ready import not_ready
 from database_operator.reconcile.publish import publish
 from database_operator.reconcile.refresh import refresh
-from database_operator.reconcile.returning import marked, returning
+from database_operator.reconcile.returning import holders_first, marked, returning
 from database_operator.reconcile.status import PATIENCE, Outcome, ready, stood
 from database_operator.reconcile.steady import just_changed, rolls, steady, still_wanted
 from database_operator.reconcile.views import DATABASE, DatabaseView
-from database_operator.reconcile.wake import behind, wake
+from database_operator.reconcile.wake import overlooked, wake
 
 WORKLOADS = frozenset({"StatefulSet", "Deployment"})
 HELD = WORKLOADS | {"ConfigMap", "PersistentVolumeClaim"}
@@ -72,7 +72,7 @@ async def _living(ctx: Context, memory: Memory, view: DatabaseView) -> Result:
     if FINALIZER not in view.metadata.finalizers:
         memory.begun = stored(view)
     database = _as_told(memory, database)
-    back = returning(ctx, database, engine)
+    back = await returning(ctx, memory, database, engine)
     return await _bring(Pass(ctx, memory, back or database, engine, returning=back is not None))
 
 
@@ -149,7 +149,7 @@ async def _bring(at: Pass) -> Result:
     ctx.probes.want(key, settled=settled)
     if failure is not None:
         raise failure
-    if after is not None or (settled and not behind(at)):
+    if after is not None or (settled and not overlooked(at)):
         return Result(after=after)
     slowly = waited.stands_for >= PATIENCE  # nothing but events will help it now
     return Result(after=MOVING if waited.action is not None else RARELY if slowly else WAITING)
@@ -203,7 +203,7 @@ async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
     if held is not None:  # the members stay as they are, with the files they read; all around them is looked after
         refused = await apply(at, [child for child in children if child["kind"] not in HELD])
         return Outcome(observation=seen, held=held, answered=answered), _first(refused)
-    action = steady(at, seen, _next(ctx, database, engine, seen))
+    action = steady(at, seen, _next(ctx, database, engine, seen) or holders_first(at, seen))
     await still_wanted(ctx, database, action)
     growing = await claims.grow(ctx, database) if missing is None else None
     wanted = claims.adapted(ctx, database, children, action, hold=just_changed(at))
@@ -215,7 +215,8 @@ async def _steps(at: Pass) -> tuple[Outcome, Refusal | None]:
         action = await _act(at, seen, Wait("what its pod is made of was refused") if rolls(action) and HELD & refused.keys() else action)
     action, moved = await requests.moves(at, seen, action)
     why = (missing.reason, str(missing)) if missing is not None else await not_ready(at, seen)
-    await wake(at, stuck=behind(at) or (at.memory.refusal is not None and at.memory.refusal[1] is not None))
+    refusal = at.memory.refusal if len(seen.members) < database.spec.replicas else None
+    await wake(at, stuck=overlooked(at) or (refusal is not None and refusal[1] is not None))
     outcome = Outcome(
         observation=seen,
         blocked=why,

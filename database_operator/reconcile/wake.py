@@ -8,7 +8,7 @@ import datetime
 
 from database_operator.build import constants as c
 from database_operator.kube import resources as r
-from database_operator.kube.errors import Conflict, NotFound
+from database_operator.kube.errors import ApiError
 from database_operator.reconcile import observe
 from database_operator.reconcile.context import Pass
 
@@ -19,6 +19,12 @@ def behind(at: Pass) -> bool:
     """The controller has not got to the workload as it was written last."""
     workload = observe.workload(at.ctx, at.database)
     return workload is not None and workload.status.observed_generation < workload.metadata.generation
+
+
+def overlooked(at: Pass) -> bool:
+    """Behind, and not for being new: with many Databases at once the controllers come to each in their own time."""
+    workload = observe.workload(at.ctx, at.database)
+    return behind(at) and workload is not None and (workload.status.observed_generation > 0 or bool(observe.pods(at.ctx, at.database)))
 
 
 async def wake(at: Pass, *, stuck: bool) -> None:
@@ -33,5 +39,5 @@ async def wake(at: Pass, *, stuck: bool) -> None:
     patch = {"metadata": {"uid": head.uid, "annotations": {c.WOKEN_AT: stamp}}}
     try:
         await at.ctx.client.patch(kind, head.namespace, head.name, patch)
-    except (Conflict, NotFound):
-        return
+    except ApiError:
+        return  # the pass has more to say than this

@@ -142,6 +142,9 @@ def test_e07_shards_that_find_no_place_hold_their_node() -> None:
     gone = {"excluded": ("logs-2",), "voteless": ("logs-2",), "voting": ("logs-0", "logs-1")}
     found = leave(2, **gone, moving=0, stranded={"logs-2": 3})
     assert found == Wait("shards have no copy on the members that stay: 3 on logs-2", Reason.SCALING)
+    waits = leave(2, **gone, lost=["orders"])
+    assert isinstance(waits, Wait)
+    assert "orders: have it allocated, restore the index or delete it" in waits.message
 
 
 def test_e08_nobody_leaves_who_was_asked_back() -> None:

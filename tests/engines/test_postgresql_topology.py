@@ -166,7 +166,14 @@ def test_nobody_leaves_while_no_primary_is_known() -> None:
     """It might be among those that go, and be the only one with the last writes."""
     step = next_step(ONE, member(0, U, ready=False), member(1, U, ready=False), member(2, U, ready=False))
     assert step == Wait("no primary is known: members leave once there is one", Reason.SCALING)
-    assert next_step(database(replicas=0), member(0, U), member(1, U)) is None
+    never = member(2, U, ready=False, was_ready=False, outdated=True)
+    assert isinstance(next_step(ONE, member(0, U, ready=False), never), Restart)
+
+
+def test_who_stops_stays_synchronous() -> None:
+    """Members that come back elect by what Patroni noted: with synchronous mode off, one that lacks writes might win."""
+    facts = {"config": config.dynamic(THREE, 3)}
+    assert next_step(database(replicas=0), member(0, P, facts=facts), member(1, facts=facts), member(2, facts=facts)) is None
 
 
 def test_p07_required_begins_with_the_first_standby_and_is_not_let_go() -> None:

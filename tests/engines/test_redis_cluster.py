@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from database_operator.api.status import Role
+from database_operator.api.status import Reason, Role
 from database_operator.engines.base import Action, Command, Label, Member, Observation, Restart, Switchover, Wait
 from database_operator.engines.redis import config, shards
 from database_operator.engines.redis.live import default
@@ -144,6 +144,12 @@ def test_topology(members: list[Member], want: Action | None) -> None:
 def test_a_silent_cluster_is_not_settled() -> None:
     assert next_step(*[member(number, reached=False) for number in range(6)]) == Wait("no member answers")
     assert next_step(*[member(number, reached=None) for number in range(6)]) is None
+
+
+def test_who_leaves_is_asked_first() -> None:
+    """An operator that has just started has heard of the others only."""
+    found = next_step(*ALL[:3], *[member(number, reached=None) for number in range(3, 6)], wanted=3)
+    assert found == Wait("cache-3 leaves once it has answered", Reason.SCALING)
 
 
 def test_a_shard_without_replica_is_restarted_as_it_is() -> None:

@@ -131,6 +131,7 @@ def test_the_elected_master_speaks_for_the_cluster() -> None:
         "lonely": {"logs-0": ["i"]},
         "only": {"logs-0": ["i"]},
         "stranded": {},
+        "lost": [],
     }
 
 
@@ -222,6 +223,7 @@ def shards(*lines: tuple[str, str, str | None]) -> tuple[Shard, ...]:
 def test_e04_which_shards_are_lonely_or_stranded(found: tuple[Shard, ...], lonely: dict[str, list[str]], stranded: dict[str, int]) -> None:
     facts = shard_facts(found, frozenset({"y", "z"}))
     assert (facts["lonely"], facts["stranded"]) == (lonely, stranded)
+    assert facts["lost"] == (["a"] if found and all(shard.state == "UNASSIGNED" for shard in found) else [])
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ from database_operator.kube import resources as r
 from database_operator.kube.errors import NotFound
 from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
-from tests.reconcile.harness import Hub, operator
+from tests.reconcile.harness import Hub, operator, until
 from tests.reconcile.scenario import NAME, VERSIONS, gone, run, settled
 
 pytestmark = pytest.mark.apiserver
+
+QUOTA = r.register(r.Resource("v1", "ResourceQuota", "resourcequotas"))
 
 
 @contextlib.asynccontextmanager
@@ -100,12 +102,36 @@ def test_a_claim_that_is_deleted_is_not_waited_for(control_plane: ControlPlane) 
             await settled(at)
             await at.change(NAME, replicas=0)
             await settled(at)
-            for ordinal in (1, 2):
-                await at.client.delete(r.PERSISTENT_VOLUME_CLAIM, at.namespace, f"data-{NAME}-{ordinal}")
-                await gone(at, r.PERSISTENT_VOLUME_CLAIM, f"data-{NAME}-{ordinal}")
+            at.broken[f"{NAME}-1"] = "ImagePullBackOff"
+            await at.client.delete(r.PERSISTENT_VOLUME_CLAIM, at.namespace, f"data-{NAME}-1")
+            await gone(at, r.PERSISTENT_VOLUME_CLAIM, f"data-{NAME}-1")
             async with watched(at) as seen:
                 await at.change(NAME, replicas=1)
                 await settled(at)
-            assert seen == {0, 1}, seen
+            assert seen == {0, 3, 1}, seen
+
+    run(control_plane, scenario)
+
+
+def test_nobody_leaves_while_a_member_with_data_is_away_and_nobody_leads(control_plane: ControlPlane) -> None:
+    async def scenario(at: Hub) -> None:
+        async with operator(at):
+            await at.create(NAME, "PostgreSQL", "17", replicas=3)
+            await settled(at)
+            quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": at.namespace}}
+            await at.client.create(QUOTA, quota | {"spec": {"hard": {"pods": "0"}}})
+            for ordinal in range(3):
+                await at.client.delete(r.POD, at.namespace, f"{NAME}-{ordinal}")
+            await gone(at, r.POD, f"{NAME}-2")
+            async with watched(at) as seen:
+                await at.change(NAME, replicas=1)
+
+                async def told() -> bool:
+                    return "holds data and is not there" in str(await at.status(NAME))
+
+                await until(told, 30, lambda: "the reason is not told")
+            assert seen == {3}
+            await at.client.delete(QUOTA, at.namespace, "none")
+            await settled(at, seconds=90)
 
     run(control_plane, scenario)

@@ -65,6 +65,10 @@ def _leaving(database: Resolved, observation: Observation, master: Member) -> Ac
     if stranded:
         names = ", ".join(f"{count} on {pod}" for pod, count in stranded.items())
         return Wait(f"shards have no copy on the members that stay: {names}", Reason.SCALING)
+    lost: Sequence[str] = master.facts.get("lost", ())
+    if lost:  # a copy may be on a member that leaves, as long as nobody has started it
+        named = ", ".join(sorted(lost)[:5])
+        return Wait(f"no copy is started of a shard of {named}: have it allocated, restore the index or delete it", Reason.SCALING)
     if master.pod in leaving:
         return Wait(f"{master.pod} leaves and is still the elected master", Reason.SCALING)
     return None

@@ -14,8 +14,8 @@ def topology(database: Resolved, observation: Observation) -> Action | None:
     Members on the way out are nobody's concern: Patroni hands over by itself when a pod is stopped.
     """
     members = tuple(member for member in observation.members if not member.terminating)
-    if not members:
-        return None
+    if not members or observation.wanted == 0:
+        return None  # who stops has nothing to configure: synchronous mode holds until all of them are back
     return (
         _configure(database, observation, members)
         or _leave(observation, members)
@@ -77,7 +77,9 @@ def _leaving_primary(observation: Observation, members: tuple[Member, ...]) -> M
 
 def _leave(observation: Observation, members: tuple[Member, ...]) -> Action | None:
     """A primary that is to leave hands over to a member that stays, first."""
-    if observation.primary is None and 0 < observation.wanted < len(members):
+    if observation.primary is None and observation.wanted < len(observation.members):
+        if _never_ready(members):
+            return None  # what may keep the primary away is mended first
         return Wait("no primary is known: members leave once there is one", Reason.SCALING)
     primary = _leaving_primary(observation, members)
     if primary is None:
@@ -86,12 +88,17 @@ def _leave(observation: Observation, members: tuple[Member, ...]) -> Action | No
     return _hand_over(primary, staying, "it is to leave")
 
 
+def _never_ready(members: tuple[Member, ...]) -> Member | None:
+    """Of a template that is no longer wanted."""
+    return next((member for member in members if member.outdated and not member.ready and not member.was_ready), None)
+
+
 def _roll_pods(observation: Observation, members: tuple[Member, ...]) -> Action | None:
     """Replicas first, one at a time, then a planned move, the old primary last; it stops at the first pod that stays unready."""
     outdated = [member for member in members if member.outdated]
     if not outdated:
         return None
-    never = next((member for member in outdated if not member.ready and not member.was_ready), None)
+    never = _never_ready(members)
     if never:
         return Restart(never.pod, "it never became ready with its inputs, which have changed since")
     if len(observation.members) > observation.wanted:

@@ -231,6 +231,10 @@ def balanced(view: View) -> Action | None:
 
 def leaves(view: View) -> Action | None:
     """Members that go are emptied and made strangers, so that none of them can be voted in on its way out."""
+    silent = [member.pod for member in view.members if member.ready and not member.terminating and member.pod not in view.nodes]
+    unasked = [pod for pod in silent if not view.stays(pod)]
+    if unasked:
+        return Wait(f"{unasked[0]} leaves once it has answered", Reason.SCALING)
     going = sorted((pod for pod in view.nodes if not view.stays(pod) and not gone(view.nodes[pod])), key=ordinal)
     if not going:
         return None

@@ -150,7 +150,7 @@ async def _login(target: Target, member: Member) -> str:
 def shard_facts(shards: tuple[Shard, ...], leaving: frozenset[str] = frozenset()) -> dict[str, Any]:
     """``lonely``: node -> indices whose only started copy of several it holds; ``only``: the same, and those that are to have one copy.
     ``stranded``: leaving node -> number of shards that have no started copy on a node that stays; a second copy that finds no place
-    there does not hold the node back.
+    there does not hold the node back. ``lost``: indices of which a shard has no started copy at all.
     """
     copies: dict[tuple[str, str], list[Shard]] = {}
     for shard in shards:
@@ -158,8 +158,11 @@ def shard_facts(shards: tuple[Shard, ...], leaving: frozenset[str] = frozenset()
     lonely: dict[str, set[str]] = {}
     only: dict[str, set[str]] = {}
     stranded: dict[str, int] = {}
+    lost: set[str] = set()
     for (index, _), group in copies.items():
         started = [shard for shard in group if shard.state in ("STARTED", "RELOCATING")]
+        if not started:
+            lost.add(index)
         if len(started) == 1:
             only.setdefault(started[0].holder, set()).add(index)
         if len(group) > 1 and len(started) == 1:
@@ -167,7 +170,7 @@ def shard_facts(shards: tuple[Shard, ...], leaving: frozenset[str] = frozenset()
         if all(shard.holder in leaving for shard in started):
             for shard in started:
                 stranded[shard.holder] = stranded.get(shard.holder, 0) + 1
-    return {"lonely": _sorted(lonely), "only": _sorted(only), "stranded": dict(sorted(stranded.items()))}
+    return {"lonely": _sorted(lonely), "only": _sorted(only), "stranded": dict(sorted(stranded.items())), "lost": sorted(lost)}
 
 
 def _sorted(found: Mapping[str, set[str]]) -> dict[str, list[str]]:
