@@ -234,7 +234,8 @@ async def unsettled(at: Hub, name: str) -> str | None:
         with contextlib.suppress(NotFound):
             workload = await at.get(kind, name)
             generation, status = workload["metadata"]["generation"], workload.get("status", {})
-            if status.get("observedGeneration") != generation:
+            # one that was made anew may bear the status of its former self for good, which has seen more
+            if status.get("observedGeneration", 0) < generation:
                 return f"it may still make pods: the {kind.kind} is of generation {generation}, its controller saw {status}"
     return None
 
