@@ -57,8 +57,9 @@ async def act(at: Pass, seen: Observation, action: Action) -> None:
             async with asyncio.timeout(engine.default_command_seconds):
                 now = await move(target(at, seen.members), to)
             if now is not None:
-                roles = {now: Role.PRIMARY} | {member.pod: Role.REPLICA for member in seen.members if member.pod != now}
-                await asyncio.gather(*(label(ctx, database, pod, role.value, None) for pod, role in roles.items()))
+                await label(ctx, database, now, Role.PRIMARY.value, None)  # first: kube-proxy looks once, and then not for a second
+                others = [member.pod for member in seen.members if member.pod != now]
+                await asyncio.gather(*(label(ctx, database, pod, Role.REPLICA.value, None) for pod in others))
             ctx.events.normal(database, "Switchover", f"asked {engine.title} to make {to} the primary{': ' + why if why else ''}")
         case Command():
             run = connection(engine.provider).command
