@@ -16,6 +16,7 @@ from database_operator.reconcile import blockers, observe
 from database_operator.reconcile.apply import delete_guarded
 from database_operator.reconcile.context import Context, Refused
 from database_operator.reconcile.data import stored_claims
+from database_operator.reconcile.status import timestamp
 from database_operator.reconcile.views import ClaimView, WorkloadView
 
 REFUSED_AGAIN = 60.0  # seconds
@@ -134,6 +135,7 @@ async def keep_up(ctx: Context, database: Resolved, engine: Engine, seen: Observ
     ready = {member.pod: member.version or database.spec.version for member in seen.members if member.ready}
     used = {pod.claim: pod.metadata.name for pod in observe.pods(ctx, database)}
     workload = observe.workload(ctx, database)
+    others = workload is not None and workload.spec.replicas > 0 and database.spec.replicas > 0  # with 0 replicas nobody left
     for claim in stored_claims(ctx, database):
         head = claim.metadata
         if head.deletion_timestamp:
@@ -142,12 +144,11 @@ async def keep_up(ctx: Context, database: Resolved, engine: Engine, seen: Observ
         version = ready.get(used.get(head.name, ""))
         if seen.cluster_id and version is not None and c.FORMED not in head.annotations:
             marks |= {c.FORMED: seen.cluster_id, c.MAJOR: engine.major(version)}
-        ordinal, left = head.name.rpartition("-")[2], c.LEFT_AT in head.annotations
-        members = max(workload.spec.replicas, database.spec.replicas) if workload is not None else 0
-        if left and head.name in used and not (ordinal.isdigit() and int(ordinal) >= members):
+        left, surplus = c.LEFT_AT in head.annotations, _surplus(head.name, database, workload)
+        if left and head.name in used and not surplus:
             marks[c.LEFT_AT] = None
-        elif not left and _left(head.name, database, workload):  # its pod may still be ending: the others go on without it
-            marks[c.LEFT_AT] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        elif not left and others and surplus:  # its pod may still be ending: the others go on without it
+            marks[c.LEFT_AT] = timestamp(datetime.datetime.now(datetime.UTC))
         if marks:
             patch = {"metadata": {"annotations": marks, "uid": head.uid, "resourceVersion": head.resource_version}}
             try:
@@ -156,12 +157,11 @@ async def keep_up(ctx: Context, database: Resolved, engine: Engine, seen: Observ
                 continue
 
 
-def _left(claim: str, database: Resolved, workload: WorkloadView | None) -> bool:
-    """A claim whose ordinal the workload has given up, while other members go on: with 0 replicas nobody left."""
-    if workload is None or workload.spec.replicas == 0 or database.spec.replicas == 0:
-        return False
+def _surplus(claim: str, database: Resolved, workload: WorkloadView | None) -> bool:
+    """A claim whose ordinal is beyond the members that are wanted and those that the workload has."""
     ordinal = claim.rpartition("-")[2]
-    return ordinal.isdigit() and int(ordinal) >= max(workload.spec.replicas, database.spec.replicas)
+    members = max(workload.spec.replicas, database.spec.replicas) if workload is not None else 0
+    return ordinal.isdigit() and int(ordinal) >= members
 
 
 def missing_class(ctx: Context, database: Resolved) -> str | None:

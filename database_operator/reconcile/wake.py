@@ -11,6 +11,7 @@ from database_operator.kube import resources as r
 from database_operator.kube.errors import ApiError
 from database_operator.reconcile import observe
 from database_operator.reconcile.context import Pass
+from database_operator.reconcile.status import timestamp
 
 AGAIN = 20.0  # seconds between two changes, and until the first: the controller's own first tries come sooner
 
@@ -24,7 +25,8 @@ def behind(at: Pass) -> bool:
 def overlooked(at: Pass) -> bool:
     """Behind, and not for being new: with many Databases at once the controllers come to each in their own time."""
     workload = observe.workload(at.ctx, at.database)
-    return behind(at) and workload is not None and (workload.status.observed_generation > 0 or bool(observe.pods(at.ctx, at.database)))
+    begun = workload is not None and workload.status.observed_generation > 0
+    return behind(at) and (begun or bool(observe.pods(at.ctx, at.database)))
 
 
 async def wake(at: Pass, *, stuck: bool) -> None:
@@ -34,9 +36,8 @@ async def wake(at: Pass, *, stuck: bool) -> None:
         return
     memory.since["stuck"] = at.ctx.now()
     head = workload.metadata
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     kind = r.DEPLOYMENT if at.engine.workload == "Deployment" else r.STATEFUL_SET
-    patch = {"metadata": {"uid": head.uid, "annotations": {c.WOKEN_AT: stamp}}}
+    patch = {"metadata": {"uid": head.uid, "annotations": {c.WOKEN_AT: timestamp(datetime.datetime.now(datetime.UTC))}}}
     try:
         await at.ctx.client.patch(kind, head.namespace, head.name, patch)
     except ApiError:

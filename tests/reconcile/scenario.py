@@ -16,6 +16,7 @@ from tests.reconcile.harness import Hub, hub, operator, until
 NAME = "shop"  # of the Database where there is one
 PLATFORM = Platform(agent_image=config.parse(["run"], {}).agent_image)
 VERSIONS = {"PostgreSQL": "17", "MongoDB": "7.0", "Redis": "7.2", "Elasticsearch": "8.11.0", "SQLite": "latest"}
+QUOTA = r.register(r.Resource("v1", "ResourceQuota", "resourcequotas"))
 
 Scenario = Callable[[Hub], Awaitable[None]]
 

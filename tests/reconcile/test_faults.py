@@ -19,7 +19,7 @@ from database_operator.reconcile.views import DATABASE
 from localcluster import ControlPlane
 from tests.conftest import installed
 from tests.reconcile.harness import Hub, hub, manager, operator, playing, until
-from tests.reconcile.scenario import NAME, VERSIONS, gone, identities, run, settled
+from tests.reconcile.scenario import NAME, QUOTA, VERSIONS, gone, identities, run, settled
 
 pytestmark = pytest.mark.apiserver
 
@@ -339,5 +339,4 @@ def test_k24_what_a_quota_or_a_limit_refuses_is_named_and_heals(control_plane: C
     run(control_plane, scenario)
 
 
-QUOTA = r.register(r.Resource("v1", "ResourceQuota", "resourcequotas"))
 LIMIT_RANGE = r.register(r.Resource("v1", "LimitRange", "limitranges"))
