@@ -39,6 +39,16 @@ async def watched(at: Hub) -> AsyncIterator[set[int]]:
         task.cancel()
 
 
+async def all_hold_data(at: Hub, members: int) -> None:
+    """Every claim bears the mark of it, which comes a pass after its member is ready."""
+
+    async def marked() -> bool:
+        claims = await at.all(r.PERSISTENT_VOLUME_CLAIM, f"{c.DATA_OF}={NAME}")
+        return sum(c.FORMED in claim["metadata"]["annotations"] for claim in claims) == members
+
+    await until(marked, 60, lambda: "not every claim is marked")
+
+
 CASES = [
     pytest.param("PostgreSQL", 3, 1, {}, id="PostgreSQL"),
     pytest.param("Redis", 3, 1, {}, id="Redis"),
@@ -54,6 +64,7 @@ def test_all_that_hold_data_come_back_before_some_leave(
     async def scenario(at: Hub) -> None:
         await at.create(NAME, type_, VERSIONS[type_], replicas=many, **more)
         await settled(at)
+        await all_hold_data(at, many)
         await at.change(NAME, replicas=0)
         await settled(at)
         async with watched(at) as seen:
@@ -78,6 +89,7 @@ def test_a_database_made_anew_with_fewer_members_takes_up_all_claims_first(contr
     async def scenario(at: Hub) -> None:
         await at.create(NAME, "PostgreSQL", "17", replicas=3)
         await settled(at)
+        await all_hold_data(at, 3)
         await at.client.delete(DATABASE, at.namespace, NAME)
         await gone(at, DATABASE, NAME)
         await gone(at, r.POD, f"{NAME}-2")
@@ -95,6 +107,7 @@ def test_a_claim_that_is_deleted_is_not_waited_for(control_plane: ControlPlane) 
     async def scenario(at: Hub) -> None:
         await at.create(NAME, "PostgreSQL", "17", replicas=3)
         await settled(at)
+        await all_hold_data(at, 3)
         await at.change(NAME, replicas=0)
         await settled(at)
         at.broken[f"{NAME}-1"] = "ImagePullBackOff"
@@ -112,6 +125,7 @@ def test_nobody_leaves_while_a_member_with_data_is_away_and_nobody_leads(control
     async def scenario(at: Hub) -> None:
         await at.create(NAME, "PostgreSQL", "17", replicas=3)
         await settled(at)
+        await all_hold_data(at, 3)
         quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": at.namespace}}
         await at.client.create(QUOTA, quota | {"spec": {"hard": {"pods": "0"}}})
         for ordinal in range(3):
